@@ -1,0 +1,73 @@
+"""One base class for everything a user can mend, one subclass a cause.
+
+Each message is a single sentence that names the file or field, what was found, what was wanted and what
+to do. The command line prints it without a traceback and exits with 1.
+"""
+
+__all__ = [
+    "ConfigError",
+    "DataMissing",
+    "EncoderUnknown",
+    "ImageUnreadable",
+    "LabelsUnreadable",
+    "ModelInvalid",
+    "PreparedInvalid",
+    "ResultsConflict",
+    "SceneUnlabelled",
+    "Sn7Error",
+    "SplitInvalid",
+    "StudyInvalid",
+    "TrainingDiverged",
+]
+
+
+class Sn7Error(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+
+class ConfigError(Sn7Error):
+    """A field of a training configuration is unknown, of a wrong type or out of range."""
+
+
+class DataMissing(Sn7Error):
+    """A data set folder is missing, empty, or not in the SpaceNet 7 layout."""
+
+
+class ImageUnreadable(Sn7Error):
+    """An image cannot be read, or has a shape, dtype or georeference that cannot be used."""
+
+
+class LabelsUnreadable(Sn7Error):
+    """A label file cannot be read as footprints."""
+
+
+class SceneUnlabelled(Sn7Error):
+    """A scene that should be trained on has no usable footprints."""
+
+
+class PreparedInvalid(Sn7Error):
+    """A prepared folder is missing, unfinished or of another version."""
+
+
+class SplitInvalid(Sn7Error):
+    """Scenes cannot be divided as asked for."""
+
+
+class EncoderUnknown(Sn7Error):
+    """No encoder of that name, or one that cannot be the half of a U-Net."""
+
+
+class TrainingDiverged(Sn7Error):
+    """A loss or a metric is not finite any more."""
+
+
+class ModelInvalid(Sn7Error):
+    """A model or ensemble folder is incomplete, damaged, or of another version."""
+
+
+class StudyInvalid(Sn7Error):
+    """A study file is broken, or contradicts itself or the data."""
+
+
+class ResultsConflict(Sn7Error):
+    """A results folder holds something that would be overwritten or mixed up."""

@@ -1,0 +1,129 @@
+"""GeoTIFF → arrays with their place on the earth.
+
+Whatever is read here is uint8 R, G, B (and alpha), georeferenced, on a grid along the axes of its CRS;
+anything else is refused with one sentence.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from sn7.errors import ImageUnreadable
+
+__all__ = ["RasterImage", "read_image", "read_udm", "reproject"]
+
+
+@dataclass(frozen=True)
+class RasterImage:
+    """An image in memory."""
+
+    rgb: npt.NDArray[np.uint8]
+    """(3, height, width)"""
+    alpha: npt.NDArray[np.uint8] | None
+    """(height, width), 0 where the image is unusable; None where the file has no alpha band."""
+    transform: Affine
+    """Column and row → x and y in units of `crs`."""
+    crs: CRS
+    lon: float
+    lat: float
+    """Centre, degrees."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.rgb.shape[1], self.rgb.shape[2]
+
+
+def read_image(path: Path) -> RasterImage:
+    """Read a GeoTIFF of 3 (R, G, B) or 4 (R, G, B, alpha) uint8 bands.
+
+    Raises ImageUnreadable where the file is damaged, has other bands, no georeference or a rotated grid.
+    """
+    with _opened(path) as source:
+        _check_bands(path, source)
+        _check_grid(path, source)
+        bands = source.read()
+        transform, crs = source.transform, source.crs
+        lon, lat = _centre(path, source)
+    return RasterImage(bands[:3], bands[3] if len(bands) == 4 else None, transform, crs, lon, lat)
+
+
+def read_udm(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Read a mask of unusable pixels: bool (height, width), True where its first band is not 0.
+
+    Raises ImageUnreadable where the file is damaged or has not the `shape` of its image.
+    """
+    with _opened(path) as source:
+        if source.shape != shape:
+            raise ImageUnreadable(
+                f"{path} is {_size(source.shape)}; wanted {_size(shape)}, as its image is: get both again."
+            )
+        unusable: npt.NDArray[np.bool_] = source.read(1) != 0
+    return unusable
+
+
+def reproject(points: npt.NDArray[np.float64], source: CRS, target: CRS) -> npt.NDArray[np.float64]:
+    """Return points (n, 2) of one CRS in another, x or longitude first; inf where one has no place there."""
+    # pyproj, since rasterio's own transform raises private errors for a point outside of a projection
+    transformer = pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+    return np.column_stack(transformer.transform(points[:, 0], points[:, 1]))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a GeoTIFF; whatever fails in the block for the file's sake becomes ImageUnreadable."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _check_grid says it, as an error
+            with rasterio.open(path, driver="GTiff") as source:
+                yield source
+    except (RasterioError, OSError) as error:
+        # rasterio's own sentence of a failed read is "see previous exception"
+        reason = str(error.__cause__ or error).strip().rstrip(".")
+        raise ImageUnreadable(f"{path} cannot be read as a GeoTIFF ({reason}); get the file again.") from error
+
+
+def _check_bands(path: Path, source: Any) -> None:
+    if source.count not in (3, 4) or set(source.dtypes) != {"uint8"}:
+        found = f"{source.count} bands of {', '.join(sorted(set(source.dtypes)))}"
+        raise ImageUnreadable(f"{path} has {found}; wanted 3 (RGB) or 4 (RGB, alpha) bands of uint8: convert it.")
+
+
+def _check_grid(path: Path, source: Any) -> None:
+    transform = source.transform
+    if source.crs is None or transform.is_identity:
+        missing = "CRS" if source.crs is None else "geotransform"
+        raise ImageUnreadable(
+            f"{path} has no {missing}, so its place is unknown; wanted a georeferenced GeoTIFF: "
+            "set it with gdal_edit, or get the file again."
+        )
+    if transform.b != 0 or transform.d != 0:
+        raise ImageUnreadable(
+            f"{path} has a rotated grid; wanted rows and columns along the axes: warp it with gdalwarp."
+        )
+
+
+def _centre(path: Path, source: Any) -> tuple[float, float]:
+    left, bottom, right, top = source.bounds
+    centre = np.array([[(left + right) / 2, (bottom + top) / 2]])
+    lon, lat = reproject(centre, source.crs, CRS.from_epsg(4326))[0].tolist()
+    if not (-180 <= lon <= 180 and -90 <= lat <= 90):
+        raise ImageUnreadable(
+            f"{path} lies outside its CRS ({source.crs.to_string()}); wanted a place on the earth: get the file again."
+        )
+    return lon, lat
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} × {shape[1]} px (height × width)"

@@ -1,0 +1,333 @@
+import fcntl
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from sn7.errors import (
+    ConfigError,
+    DataMissing,
+    ImageUnreadable,
+    LabelsUnreadable,
+    ResultsConflict,
+    SceneUnlabelled,
+)
+from sn7.prepare import prepare
+from sn7.prepared import MASK, RGB, VALID, load_prepared
+
+Make = Callable[..., Path]
+Write = Callable[..., Path]
+
+
+def image_files(data: Path, scene: int = 0) -> list[Path]:
+    """Return the images of a training scene, by date."""
+    return sorted(sorted((data / "train").iterdir())[scene].glob("images_masked/*.tif"))
+
+
+def label_files(image: Path) -> list[Path]:
+    """Return the three label files of an image."""
+    folders = ("labels_match", "labels_match_pix", "labels")
+    return [image.parents[1] / folder / f"{image.stem}_Buildings.geojson" for folder in folders]
+
+
+def written(out: Path) -> dict[str, int]:
+    """Return the time of each file of a prepared folder."""
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+def rewrite(path: Path) -> None:
+    """Give a file another time, as a fresh download would."""
+    os.utime(path, ns=(1, 1))
+
+
+def test_arrays_and_index(make_data: Make, tmp_path: Path) -> None:
+    """What is in the arrays and in the index is what is in the files."""
+    data, out = make_data(scenes=2, months=2, shape=(33, 31)), tmp_path / "out"
+    result = prepare(data, out, workers=1)
+    assert (result.written, result.reused, result.unlabelled, result.left_out) == (4, 0, 0, ())
+    prepared = load_prepared(out)
+    assert prepared == result.prepared
+    assert [(image.scene[4:9], image.date) for image in prepared.images] == [
+        ("0001E", "2020-01"), ("0001E", "2020-02"), ("0002E", "2020-01"), ("0002E", "2020-02"),
+    ]  # fmt: skip
+    image, pixels = prepared.images[0], prepared.pixels(prepared.images[0])
+    with rasterio.open(image_files(data)[0]) as source:
+        assert np.array_equal(pixels[RGB], source.read([1, 2, 3]))
+        assert image.transform == tuple(source.transform)[:6]
+    expected = np.zeros((33, 31), np.uint8)
+    expected[3:7, 2:7] = 1
+    expected[30:, 29:] = 1
+    assert np.array_equal(pixels[MASK], expected)
+    assert (pixels[VALID] == 1).all()
+    assert (image.height, image.width, image.crs, image.labelled, image.footprints) == (
+        33,
+        31,
+        "EPSG:3857",
+        True,
+        2,
+    )
+    assert (image.valid_share, image.building_share) == (1.0, 26 / (33 * 31))
+    assert image.lon == pytest.approx((100 + 15.5 / 1024) * 360 / 2**13 - 180)
+    assert prepared.centres()[image.scene] == (image.lon, image.lat)
+
+
+def test_second_run_rewrites_nothing(make_data: Make, tmp_path: Path) -> None:
+    """Unchanged files: everything is reused, not one file of the folder is touched."""
+    data, out = make_data(), tmp_path / "out"
+    first = prepare(data, out, workers=1)
+    before = written(out)
+    second = prepare(data, out, workers=1)
+    assert (second.written, second.reused) == (0, 4)
+    assert second.prepared == first.prepared
+    assert written(out) == before
+
+
+def test_changed_files_rebuild_their_image_only(make_data: Make, tmp_path: Path, write_labels: Write, square) -> None:
+    """A changed label file changes one array and the fingerprint; a new time alone changes no content."""
+    data, out = make_data(), tmp_path / "out"
+    first = prepare(data, out, workers=1).prepared
+    before = written(out)
+    image = image_files(data, scene=1)[0]
+    label_files(image)[0].unlink()  # the next folder's labels count now, in pixel coordinates
+    write_labels(label_files(image)[1], [square(0, 0, 3, 3)])
+    second = prepare(data, out, workers=1)
+    assert (second.written, second.reused) == (1, 3)
+    changed = {name for name, time in written(out).items() if before[name] != time}
+    assert {Path(name).name for name in changed} == {f"{image.stem}.npy", f"{image.stem}.json", "index.json"}
+    assert second.prepared.fingerprint != first.fingerprint
+    assert second.prepared.pixels(second.prepared.images[2])[MASK].sum() == 9
+    rewrite(image)
+    third = prepare(data, out, workers=1)
+    assert (third.written, third.prepared.fingerprint) == (1, second.prepared.fingerprint)
+
+
+def test_same_fingerprint_everywhere(make_data: Make, tmp_path: Path) -> None:
+    """Path, times, label folder and number of processes do not count, the content does."""
+    data = make_data(scenes=2, months=2)
+    first = prepare(data, tmp_path / "a", workers=1).prepared
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(data, moved)
+    for folder in moved.glob("train/*/labels_match"):
+        shutil.rmtree(folder)
+    second = prepare(moved, tmp_path / "b", workers=2).prepared
+    assert second.fingerprint == first.fingerprint
+    assert [image.sha256 for image in second.images] == [image.sha256 for image in first.images]
+    for folder in moved.glob("train/*/labels_match_pix"):
+        shutil.rmtree(folder)
+    assert prepare(moved, tmp_path / "b", workers=1).prepared.fingerprint == first.fingerprint
+    (moved / "train" / first.images[0].scene).rename(moved / "away")
+    assert prepare(moved, tmp_path / "b", workers=1).prepared.fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_failure_names_the_image_and_keeps_the_rest(make_data: Make, tmp_path: Path, workers: int) -> None:
+    """A damaged image ends the run without an index; mended, the run goes on where it was."""
+    data, out = make_data(scenes=2, months=2), tmp_path / "out"
+    broken = image_files(data, scene=1)[1]
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageUnreadable, match=broken.name):
+        prepare(data, out, workers=workers)
+    assert not (out / "index.json").exists()
+    assert not list(out.rglob("*.tmp-*"))
+    kept = len(list(out.rglob("*.npy")))
+    assert kept >= 1
+    broken.write_bytes(whole)
+    result = prepare(data, out, workers=1)
+    assert (result.written, result.reused) == (4 - kept, kept)
+
+
+def test_broken_labels_are_an_error_not_an_empty_mask(make_data: Make, tmp_path: Path) -> None:
+    """A truncated label file is named."""
+    data = make_data(scenes=1, months=1)
+    labels = label_files(image_files(data)[0])[0]
+    labels.write_text(labels.read_text()[:200])
+    with pytest.raises(LabelsUnreadable, match=rf"labels_match/{labels.name} cannot be read as GeoJSON"):
+        prepare(data, tmp_path / "out", workers=1)
+
+
+def test_interrupted_runs_are_repaired(make_data: Make, tmp_path: Path) -> None:
+    """Arrays without .json, cut arrays, half a .json and leftover temporary files: made again, removed."""
+    data, out = make_data(scenes=2, months=2), tmp_path / "out"
+    first = prepare(data, out, workers=1).prepared
+    arrays = [out / image.array for image in first.images]
+    arrays[0].with_suffix(".json").unlink()
+    arrays[1].write_bytes(arrays[1].read_bytes()[:1000])
+    arrays[2].with_suffix(".json").write_text('{"row"')
+    leftovers = [out / ".tmp-1index.json", arrays[0].parent / ".tmp-2.npy"]
+    for path in leftovers:
+        path.touch()
+    (out / "index.json").unlink()
+    second = prepare(data, out, workers=1)
+    assert (second.written, second.reused) == (3, 1)
+    assert second.prepared == first
+    assert not any(path.exists() for path in leftovers)
+
+
+def test_unlabelled_images_are_invalid_and_reported(make_data: Make, tmp_path: Path, write_labels: Write) -> None:
+    """No label file, or none with a footprint: unknown, so valid nowhere; the index says so."""
+    data, out = make_data(scenes=1, months=4), tmp_path / "out"
+    images = image_files(data)
+    for path in label_files(images[0]):
+        path.unlink()
+    write_labels(label_files(images[1])[0], [])
+    write_labels(label_files(images[2])[0], [None, {"type": "LineString", "coordinates": []}])
+    result = prepare(data, out, workers=1)
+    assert (result.written, result.unlabelled) == (4, 3)
+    assert [image.labelled for image in result.prepared.images] == [False, False, False, True]
+    for image in result.prepared.images[:3]:
+        pixels = result.prepared.pixels(image)
+        assert pixels[RGB].any()
+        assert not pixels[[MASK, VALID]].any()
+        assert (image.valid_share, image.building_share, image.footprints) == (0, 0, 0)
+    sentences = json.loads((out / "index.json").read_text())["left_out"]
+    assert sentences == list(result.left_out)
+    assert [sentence.split("is unlabelled: ")[1] for sentence in sentences] == [
+        "it has no label file.",
+        "its label file has no usable footprint (0 null, 0 empty, 0 no polygons).",
+        "its label file has no usable footprint (1 null, 1 empty, 0 no polygons).",
+    ]
+    assert prepare(data, out, workers=1).left_out == result.left_out
+
+
+def test_left_out_footprints_are_reported(make_data: Make, tmp_path: Path, write_labels: Write) -> None:
+    """A label file with some defects is used, and its defects are counted."""
+    data = make_data(scenes=1, months=1)
+    labels = label_files(image_files(data)[0])[0]
+    content = json.loads(labels.read_text())
+    content["features"].append({"type": "Feature", "properties": {}, "geometry": None})
+    labels.write_text(json.dumps(content))
+    result = prepare(data, tmp_path / "out", workers=1)
+    assert result.prepared.images[0].footprints == 2
+    assert [sentence.split(": ")[1] for sentence in result.left_out] == [
+        "1 of 3 footprints left out (1 null, 0 empty, 0 no polygons)."
+    ]
+
+
+def test_alpha_and_udm_make_pixels_invalid(make_data: Make, tmp_path: Path, write_image: Write, grid) -> None:
+    """Alpha 0 and any UDM but 0 are invalid; building_share counts valid pixels only."""
+    data, out = make_data(scenes=1, months=2, shape=(33, 31)), tmp_path / "out"
+    first, second = image_files(data)
+    bands = np.full((4, 33, 31), 100, np.uint8)
+    bands[3, :5] = 0  # the first footprint begins in row 3: two of its four rows remain
+    write_image(first, bands, grid(100, 3000))
+    udm = np.zeros((1, 33, 31), np.uint8)
+    udm[0, 30:, 30] = 255  # half of the second footprint
+    write_image(first.parents[1] / "UDM_masks" / f"{first.stem}_UDM.tif", udm, grid(100, 3000))
+    write_image(second, np.zeros((4, 33, 31), np.uint8), grid(100, 3000))
+    result = prepare(data, out, workers=1)
+    used, blank = result.prepared.images
+    valid = result.prepared.pixels(used)[VALID]
+    assert not valid[:5].any()
+    assert not valid[30:, 30].any()
+    assert valid.sum() == 28 * 31 - 3
+    assert used.building_share == pytest.approx((10 + 3) / (28 * 31 - 3))
+    assert (blank.labelled, blank.valid_share, blank.building_share) == (True, 0, 0)
+    assert result.left_out == (f"{blank.scene}/{blank.image} has footprints but no valid pixel.",)
+
+
+def test_scene_without_any_label_file(make_data: Make, tmp_path: Path) -> None:
+    """Nothing is spent on a data set with a scene that cannot be trained on; the sentence says what to do."""
+    data = make_data(scenes=2, months=1)
+    for path in label_files(image_files(data, scene=1)[0]):
+        path.unlink()
+    with pytest.raises(SceneUnlabelled, match=r"train/L15-0002E.* has not one label file .* test_public/"):
+        prepare(data, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scene_with_empty_label_files(make_data: Make, tmp_path: Path, write_labels: Write) -> None:
+    """The same where label files are there but hold no footprint."""
+    data = make_data(scenes=1, months=1)
+    write_labels(label_files(image_files(data)[0])[0], [None])
+    with pytest.raises(SceneUnlabelled, match="label files without one footprint"):
+        prepare(data, tmp_path / "out", workers=1)
+    assert not (tmp_path / "out" / "index.json").exists()
+
+
+def test_images_that_are_gone_are_removed(make_data: Make, tmp_path: Path) -> None:
+    """Index and folder follow the data set; files that prepare did not make stay."""
+    data, out = make_data(scenes=2, months=2), tmp_path / "out"
+    prepare(data, out, workers=1)
+    (out / "notes.txt").touch()
+    image_files(data, scene=0)[1].unlink()
+    shutil.rmtree(image_files(data, scene=1)[0].parents[1])
+    result = prepare(data, out, workers=1)
+    assert (result.written, result.reused, len(result.prepared.images)) == (0, 1, 1)
+    array = result.prepared.images[0].array
+    assert set(written(out)) == {".lock", "notes.txt", "index.json", array, array.replace(".npy", ".json")}
+    assert len([path for path in out.iterdir() if path.is_dir()]) == 1
+
+
+def test_final_scenes_are_not_prepared(make_data: Make, tmp_path: Path) -> None:
+    """Scenes under test_public/ need no arrays; with nothing else there is nothing to prepare."""
+    data = make_data(scenes=2, months=1)
+    (data / "test_public").mkdir()
+    image_files(data, scene=1)[0].parents[1].rename(data / "test_public" / "L15-0002E-0001N_200_3000_13")
+    assert prepare(data, tmp_path / "out", workers=1).prepared.scenes == ["L15-0001E-0001N_100_3000_13"]
+    shutil.rmtree(data / "train")
+    with pytest.raises(DataMissing, match="holds 1 scenes to predict and none to train on"):
+        prepare(data, tmp_path / "out", workers=1)
+
+
+def test_folder_that_holds_something_else(make_data: Make, tmp_path: Path) -> None:
+    """A folder with other things, or a file, is left alone; an index without its lock file is recognised."""
+    data, out = make_data(scenes=1, months=1), tmp_path / "out"
+    for target in (data, image_files(data)[0]):
+        with pytest.raises(ResultsConflict, match="exists and is no prepared folder"):
+            prepare(data, target, workers=1)
+    out.mkdir()
+    prepare(data, out, workers=1)
+    (out / ".lock").unlink()
+    assert prepare(data, out, workers=1).reused == 1
+
+
+def test_bad_input(make_data: Make, tmp_path: Path) -> None:
+    """No workers and a dangling link both have their sentence."""
+    data = make_data(scenes=1, months=1)
+    with pytest.raises(ConfigError, match="workers = 0 cannot be used; wanted at least 1"):
+        prepare(data, tmp_path / "out", workers=0)
+    labels = label_files(image_files(data)[0])[0]
+    labels.unlink()
+    labels.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataMissing, match=rf"{labels.name} cannot be read \(No such file or directory\)"):
+        prepare(data, tmp_path / "out", workers=1)
+
+
+def test_second_run_at_once_waits(make_data: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While one run holds the folder another waits, and says so."""
+    data, out = make_data(scenes=1, months=1), tmp_path / "out"
+    out.mkdir()
+    thread = threading.Thread(target=prepare, args=(data, out, 1))
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        thread.start()
+        thread.join(timeout=0.5)
+        assert thread.is_alive()
+        assert written(out).keys() == {".lock"}
+    thread.join(timeout=20)
+    assert len(load_prepared(out).images) == 1
+    assert "another run prepares" in caplog.text
+
+
+def test_silent_where_nobody_watches(make_data: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """No progress bar and no library's warnings where stderr is no terminal."""
+    prepare(make_data(), tmp_path / "out", workers=2)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_real_fragments(mini: Path, tmp_path: Path) -> None:
+    """The real data set in miniature: three images, 3,536 footprints, alpha 0 where the data has it."""
+    result = prepare(mini, tmp_path / "out", workers=1)
+    assert (result.written, result.unlabelled, result.left_out) == (3, 0, ())
+    assert [image.footprints for image in result.prepared.images] == [365, 396, 2775]
+    assert [image.valid_share for image in result.prepared.images] == pytest.approx([1, 1, 0.9961], abs=5e-5)
+    assert [image.building_share for image in result.prepared.images] == pytest.approx(
+        [0.00951, 0.01265, 0.09293], abs=5e-6
+    )
