@@ -1,0 +1,116 @@
+"""Model folders → one predictor: the mean of the members' probs, with one threshold fitted out of fold.
+
+ENSEMBLE/ensemble.json   format, threshold, members, and how it was fitted
+ENSEMBLE/members/<n>/    the model folders
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sn7.errors import ModelInvalid
+from sn7.files import atomic_dir, read_json, write_json
+from sn7.loader import round_up
+from sn7.metrics import ThresholdCurve
+from sn7.modeldir import load_model
+from sn7.train import default_device
+from sn7.trainloop import autocast
+from sn7.unet import normalize
+
+__all__ = ["FORMAT", "Predictor", "fit_threshold", "load_predictor", "save_ensemble"]
+
+FORMAT = 1
+MIN_WINDOW = 256
+"""Side of prediction windows, at least: smaller ones spend most of their pixels on overlap."""
+
+
+class Predictor:
+    """One model or the mean of several, ready to predict."""
+
+    def __init__(self, name: str, members: Sequence[nn.Module], threshold: float, window: int) -> None:
+        self.name, self.threshold, self.window = name, threshold, window
+        self.device = default_device()
+        self.members = [member.to(memory_format=torch.channels_last).to(self.device).eval() for member in members]
+
+    @torch.inference_mode()
+    def probs(self, batch: Tensor) -> Tensor:
+        """Return the building probs, float32 (N, H, W) on the CPU, of RGB uint8 (N, 3, H, W)."""
+        rgb = normalize(batch.to(self.device, non_blocking=True).float() / 255)
+        rgb = rgb.contiguous(memory_format=torch.channels_last)
+        total = torch.zeros(len(batch), *batch.shape[2:], device=self.device)
+        with autocast("auto", self.device):
+            for member in self.members:
+                total += member(rgb).float().softmax(1)[:, 1]
+        return (total / len(self.members)).cpu()
+
+
+def load_predictor(folder: Path) -> Predictor:
+    """Load a model folder (threshold 0.5) or an ensemble folder.
+
+    Raises ModelInvalid where it is neither, or damaged.
+    """
+    if (folder / "ensemble.json").exists():
+        content = _read_ensemble(folder)
+        paths, threshold = [folder / member for member in content["members"]], content["threshold"]
+    else:
+        paths, threshold = [folder], 0.5
+    loaded = [load_model(path) for path in paths]
+    window = max(MIN_WINDOW, *(round_up(described.config.tile_size) for _, described in loaded))
+    return Predictor(folder.resolve().name, [model for model, _ in loaded], threshold, window)
+
+
+def _read_ensemble(folder: Path) -> dict[str, Any]:
+    path = folder / "ensemble.json"
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ModelInvalid(f"{path} cannot be read ({error}); copy the ensemble folder again.") from error
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if found != FORMAT:
+        raise ModelInvalid(f"{path} has format {found!r}; wanted {FORMAT}: build the ensemble again with this version.")
+    if not content.get("members") or not isinstance(content.get("threshold"), float):
+        raise ModelInvalid(f"{path} names no members or no threshold; build the ensemble again.")
+    return content
+
+
+def save_ensemble(folder: Path, members: Sequence[Path], threshold: float, fitted: dict[str, Any]) -> None:
+    """Write an ensemble folder from model folders, whole or not at all.
+
+    Weights are hard links where the file system has them, so an ensemble beside its members costs no space.
+    """
+    names = [f"members/{i}" for i in range(len(members))]
+    with atomic_dir(folder) as temporary:
+        for name, member in zip(names, members, strict=True):
+            shutil.copytree(member, temporary / name, copy_function=_link)
+        write_json(
+            temporary / "ensemble.json",
+            {"format": FORMAT, "threshold": threshold, "members": names, "fitted": fitted},
+        )
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
+def fit_threshold(curves: Sequence[ThresholdCurve]) -> tuple[float, list[float]]:
+    """Fit one threshold on the out-of-fold curves of all folds, and one for each fold on the others.
+
+    Returns the threshold to predict with, and for each fold the threshold that its metrics are to be reported
+    at: it has not seen that fold. With a single fold there are no others, and it keeps 0.5.
+    """
+    everything = sum(curves, start=ThresholdCurve.empty())
+    nested = [
+        sum((curve for i, curve in enumerate(curves) if i != k), start=ThresholdCurve.empty()).best_threshold()
+        if len(curves) > 1
+        else 0.5
+        for k in range(len(curves))
+    ]
+    return everything.best_threshold(), nested

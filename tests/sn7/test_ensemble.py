@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sn7.config import TrainConfig
+from sn7.ensemble import fit_threshold, load_predictor, save_ensemble
+from sn7.errors import ModelInvalid
+from sn7.metrics import ThresholdCurve
+from sn7.modeldir import save_model
+from sn7.unet import build_unet
+
+CONFIG = TrainConfig(encoder="xresnet18", tile_size=32)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return two model folders with different weights."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_model(folder / str(seed), build_unet(CONFIG), CONFIG, {})
+    return [folder / "0", folder / "1"]
+
+
+def test_an_ensemble_is_the_mean_of_its_members(models: list[Path], tmp_path: Path) -> None:
+    """Probs of the ensemble against those of each member alone; the threshold travels with it."""
+    save_ensemble(tmp_path / "ensemble", models, 0.375, {"study": "test"})
+    batch = torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    alone = [load_predictor(model) for model in models]
+    together = load_predictor(tmp_path / "ensemble")
+    mean = torch.stack([one.probs(batch) for one in alone]).mean(0)
+    assert torch.allclose(together.probs(batch), mean, atol=1e-6)
+    assert not torch.allclose(alone[0].probs(batch), alone[1].probs(batch), atol=1e-3)
+    assert (together.threshold, alone[0].threshold) == (0.375, 0.5)
+    assert together.probs(batch).dtype == torch.float32
+    assert together.probs(batch).shape == (2, 64, 32)
+
+
+def test_an_ensemble_stands_alone(models: list[Path], tmp_path: Path) -> None:
+    """It does not need its members' folders any more."""
+    copies = tmp_path / "copies"
+    for model in models:
+        (copies / model.name).mkdir(parents=True)
+        for file in model.iterdir():
+            (copies / model.name / file.name).write_bytes(file.read_bytes())
+    save_ensemble(tmp_path / "ensemble", [copies / model.name for model in models], 0.5, {})
+    for file in copies.rglob("*"):
+        if file.is_file():
+            file.unlink()
+    assert len(load_predictor(tmp_path / "ensemble").members) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "cannot be read"), ('{"format": 9}', "has format 9; wanted 1"), ('{"format": 1}', "names no members")],
+)
+def test_a_damaged_ensemble_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    """Broken JSON, another format, no members."""
+    (tmp_path / "ensemble.json").write_text(content)
+    with pytest.raises(ModelInvalid, match=said):
+        load_predictor(tmp_path)
+
+
+def _curve(building: float, background: float) -> ThresholdCurve:
+    probs = np.array([[building, background]], np.float32)
+    return ThresholdCurve.of(probs, np.array([[1, 0]], np.uint8), np.ones((1, 2), np.uint8))
+
+
+def test_a_fold_is_reported_at_a_threshold_that_it_did_not_choose() -> None:
+    """Fold 0 wants about 0.3, the others about 0.7: fold 0 is reported at theirs, where it finds nothing."""
+    curves = [_curve(0.35, 0.25), _curve(0.75, 0.65), _curve(0.75, 0.65)]
+    _, nested = fit_threshold(curves)
+    assert nested[0] == pytest.approx(0.7, abs=0.02)
+    assert curves[0].counts(nested[0]).dice == 0
+
+
+def test_one_fold_keeps_the_middle() -> None:
+    """There is nothing else to fit on."""
+    assert fit_threshold([_curve(0.35, 0.25)])[1] == [0.5]
