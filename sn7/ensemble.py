@@ -25,8 +25,8 @@ from sn7.unet import normalize
 __all__ = ["FORMAT", "Predictor", "fit_threshold", "load_predictor", "save_ensemble"]
 
 FORMAT = 1
-MIN_WINDOW = 256
-"""Side of prediction windows, at least: smaller ones spend most of their pixels on overlap."""
+MIN_WINDOW = 512
+"""Side of prediction windows, at least: smaller ones spend more of their pixels on overlap."""
 
 
 class Predictor:

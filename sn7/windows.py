@@ -38,7 +38,7 @@ class Predictor(Protocol):
 
 
 def predict_strips(
-    read: Rows, height: int, width: int, predictor: Predictor, overlap: float = 0.25, batch_size: int = 8
+    read: Rows, height: int, width: int, predictor: Predictor, overlap: float = 0.125, batch_size: int = 4
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """Yield (first row, probs float32 (rows, width)) from top to bottom, each row of the image once.
 
@@ -65,7 +65,7 @@ def predict_strips(
 
 
 def predict_array(
-    rgb: npt.NDArray[np.uint8], predictor: Predictor, overlap: float = 0.25, batch_size: int = 8
+    rgb: npt.NDArray[np.uint8], predictor: Predictor, overlap: float = 0.125, batch_size: int = 4
 ) -> npt.NDArray[np.float32]:
     """Return probs float32 (h, w) of a whole image, uint8 RGB (3, h, w); see `predict_strips`."""
     _, height, width = rgb.shape
@@ -94,12 +94,12 @@ def _predict_band(
 def _layout(length: int, window: int, fade: int) -> tuple[npt.NDArray[np.int64], int]:
     """Return where the windows along one axis start, evenly spread and the first ≤ 0, and how long each is.
 
-    Half a fade is padded at either end. An axis that is shorter than a window gets one shorter window, a
-    multiple of 32.
+    Half a fade is padded at either end. Of the fewest windows that cover the axis, the smallest size is taken, a
+    multiple of 32: windows of the full size would overlap by more than they need to.
     """
     padded = length + 2 * (fade // 2)
-    size = min(window, math.ceil(padded / 32) * 32)
-    count = math.ceil((padded - size) / (window - fade)) + 1 if padded > size else 1
+    count = max(1, math.ceil((padded - fade) / (window - fade)))
+    size = math.ceil((padded + (count - 1) * fade) / count / 32) * 32
     if count == 1:
         return np.array([(length - size) // 2]), size
     return np.linspace(-(fade // 2), length + fade // 2 - size, count).round().astype(np.int64), size

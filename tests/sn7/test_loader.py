@@ -123,7 +123,7 @@ def test_augmentation_moves_image_and_target_together() -> None:
     building, ground = moved[:, 0][mask == 1], moved[:, 0][mask == 0]
     assert (building > 0.5).float().mean() > 0.95  # bilinear blurs the rim
     assert (ground < 0.6).float().mean() > 0.95
-    assert 0 <= moved.min() and moved.max() <= 1
+    assert moved.min() >= 0 and moved.max() <= 1
 
 
 def test_augmentation_switched_off_is_none() -> None:

@@ -92,9 +92,7 @@ def test_broken_json_and_no_json(folder: Path) -> None:
         load_model(folder)
 
 
-def test_a_failed_write_leaves_the_older_model(
-    unet: nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_older_model(unet: nn.Module, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk in the middle of a save loses nothing."""
 
     def full(*_: object) -> None:

@@ -38,13 +38,13 @@ def test_encoders_of_several_families(encoder: str) -> None:
 
 def test_an_encoder_that_does_not_exist_names_near_ones() -> None:
     """A slip of the pen costs no GPU hour."""
-    with pytest.raises(EncoderUnknown, match="near names are .*xresnet34"):
+    with pytest.raises(EncoderUnknown, match=r"near names are .*xresnet34"):
         require_encoder("xresnet43")
 
 
 def test_an_encoder_without_feature_maps_is_refused() -> None:
     """A vision transformer is known to timm but is no half of a U-Net."""
-    with pytest.raises(EncoderUnknown, match="vit_tiny_patch16_224.*cannot be the first half of a U-Net"):
+    with pytest.raises(EncoderUnknown, match=r"vit_tiny_patch16_224.*cannot be the first half of a U-Net"):
         build_unet(TrainConfig(encoder="vit_tiny_patch16_224", tile_size=64))
 
 

@@ -60,7 +60,7 @@ def test_no_seam(width: int) -> None:
     """Where windows disagree by 1, neighbouring pixels differ by at most π / (2 · fade)."""
     random = torch.Generator().manual_seed(0)
     predictor = FakePredictor(64, lambda batch: torch.randint(0, 2, (len(batch), 1, 1), generator=random).float())
-    probs = predict_array(random_rgb(170, width), predictor)
+    probs = predict_array(random_rgb(170, width), predictor, overlap=0.25)
     bound = np.pi / 2 / 16 + 1e-6
     assert probs.max() - probs.min() > 0.9  # windows do disagree
     assert np.abs(np.diff(probs, axis=0)).max() <= bound
@@ -76,7 +76,7 @@ def test_border_pixels_see_their_mirror_image() -> None:
         return red(batch)
 
     rgb = random_rgb(40, 50)
-    predict_array(rgb, FakePredictor(32, record))
+    predict_array(rgb, FakePredictor(32, record), overlap=0.25)
     first = seen[0][0].numpy()  # a fade is 8 px, half of it lies outside
     np.testing.assert_array_equal(first[:, 4:, 4:], rgb[:, :28, :28])
     np.testing.assert_array_equal(first[:, 4:, :4], rgb[:, :28, 4:0:-1])
@@ -103,7 +103,7 @@ def test_strips_come_once_in_order_from_few_rows(height: int) -> None:
 
 
 def test_small_image_takes_a_small_window() -> None:
-    """With 64 px around it, an image of 40 × 90 px takes one window of 192 × 224, not of 512 × 512."""
+    """With 32 px around it, an image of 40 × 90 px takes one window of 128 × 160, not of 512 × 512."""
     shapes: list[tuple[int, ...]] = []
 
     def record(batch: torch.Tensor) -> torch.Tensor:
@@ -111,4 +111,4 @@ def test_small_image_takes_a_small_window() -> None:
         return red(batch)
 
     predict_array(random_rgb(40, 90), FakePredictor(512, record))
-    assert shapes == [(1, 3, 192, 224)]
+    assert shapes == [(1, 3, 128, 160)]

@@ -1,0 +1,37 @@
+# make sweep, make test and make ui are all that a newcomer needs; each builds .venv first where it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+RESULTS ?= results
+PORT ?= 5000
+
+.PHONY: sweep test test-all lint ui clean
+
+sweep: .venv/installed data/sample
+	$(BIN)/python sweep/run.py --resume --results $(RESULTS)
+
+test: .venv/installed
+	$(BIN)/pytest -m "not slow" $(PYTEST)
+
+test-all: .venv/installed
+	$(BIN)/pytest $(PYTEST)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: .venv/installed
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(RESULTS)/mlflow.db --host 127.0.0.1 --port $(PORT)
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; give a newer one, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+data/sample: | .venv/installed
+	$(BIN)/sn7 sample $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,11 @@
+"""The driver: spreads trials over machines with Ray Tune and Optuna, and records them in MLflow."""
+
+import os
+
+# Ray's processes listen on all interfaces, whatever they are told, so every cluster asks for a token. Ray reads
+# this once, when it is imported, which is why it stands here.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+# Tune's newer output prints banners at every verbosity; the study has a board of its own.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# So does MLflow, for each copy of a file.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,0 +1,80 @@
+"""The trials of a study by Dice (leaderboard.csv), and how each model did fold by fold (folds.csv)."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from sn7.files import atomic_file
+from sn7.folds import Split
+from sweep.crossval import OutOfFold
+from sweep.search import NOTEBOOK, STATES, ended_trials
+
+__all__ = ["Row", "best_trials", "leaderboard", "write_folds", "write_leaderboard"]
+
+Row = dict[str, Any]
+METRICS = ("dice", "dice_std", "iou", "precision", "recall", "best_epoch", "epochs_trained", "seconds")
+
+
+def leaderboard(opened: optuna.Study) -> list[Row]:
+    """Return one row a trial: COMPLETE ones by Dice, then PRUNED ones by Dice, then FAILED ones.
+
+    `rank` counts COMPLETE trials only, since a pruned one was not given the same number of epochs.
+    """
+    order = list(STATES.values())
+    trials = sorted(
+        ended_trials(opened),
+        key=lambda t: (order.index(STATES[t.state]), -t.user_attrs.get("dice", -1), t.number),
+    )
+    rows = []
+    for position, trial in enumerate(trials, 1):
+        state = STATES[trial.state]
+        recipe = "notebook" if trial.user_attrs.get(NOTEBOOK) else ""
+        row: Row = {
+            "rank": position if state == "COMPLETE" else "",
+            "trial": trial.number,
+            "recipe": recipe,
+            "state": state,
+        }
+        row |= {name: trial.user_attrs.get(name, "") for name in METRICS}
+        row |= trial.params
+        row["error"] = trial.user_attrs.get("error", "")
+        rows.append(row)
+    return rows
+
+
+def best_trials(opened: optuna.Study, count: int) -> list[optuna.trial.FrozenTrial]:
+    """Return the `count` best COMPLETE trials, best first."""
+    numbers = [row["trial"] for row in leaderboard(opened) if row["state"] == "COMPLETE"][:count]
+    return [opened.trials[number] for number in numbers]
+
+
+def write_leaderboard(rows: Sequence[Row], path: Path) -> None:
+    """Write leaderboard.csv, atomically."""
+    _write(path, rows)
+
+
+def write_folds(scores: Iterable[tuple[str, OutOfFold]], splits: Sequence[Split], path: Path) -> list[Row]:
+    """Write folds.csv and return its rows: one for each model and fold, at the threshold fitted on the others."""
+    rows: list[Row] = [
+        {
+            "model": name,
+            "fold": score.fold,
+            "scenes": " ".join(splits[score.fold].validation),
+            "threshold": round(score.threshold, 4),
+            **{metric: round(value, 6) for metric, value in score.counts.metrics().items()},
+        }
+        for name, scored in scores
+        for score in scored.folds
+    ]
+    _write(path, rows)
+    return rows
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["rank"])
+        writer.writeheader()
+        writer.writerows(rows)

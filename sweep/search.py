@@ -1,0 +1,157 @@
+"""The search: an Optuna study in results/<study>/optuna.db, asked and told through Ray Tune's OptunaSearch.
+
+The database is the one source of truth: Tune's own snapshots are never restored. A resumed sweep opens the
+database, marks what was cut off, and asks for the trials that are missing.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from sn7.errors import ResultsConflict
+from sweep.space import notebook_point
+from sweep.study import Study
+
+__all__ = [
+    "ENDED",
+    "NOTEBOOK",
+    "STATES",
+    "StudySearch",
+    "end_interrupted",
+    "ended_trials",
+    "open_optuna",
+    "sampler",
+]
+
+STATES = {
+    TrialState.COMPLETE: "COMPLETE",
+    TrialState.PRUNED: "PRUNED",
+    TrialState.FAIL: "FAILED",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.WAITING: "WAITING",
+}
+"""The words of the leaderboard and of MLflow for Optuna's states."""
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+NOTEBOOK = "notebook"
+"""User attribute of the trial that is the notebook recipe."""
+INTERRUPTED = "interrupted"
+"""User attribute of a trial that was cut off; another one took its configuration over."""
+
+
+def open_optuna(study: Study, folder: Path | None) -> optuna.Study:
+    """Open, or make, the Optuna study in `folder`/optuna.db; in memory where `folder` is None.
+
+    A new one has the notebook recipe queued as its first trial. Raises ResultsConflict where the database
+    cannot be read.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "optuna.db"
+        try:
+            storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+        except Exception as error:
+            raise ResultsConflict(f"{path} cannot be opened ({error}); restore it, or remove {folder}.") from error
+    opened = optuna.create_study(
+        storage=storage,
+        study_name=study.name,
+        direction="maximize",
+        load_if_exists=True,
+        sampler=sampler(study, 0),
+    )
+    if not opened.get_trials(deepcopy=False):
+        opened.enqueue_trial(notebook_point(study.space), user_attrs={NOTEBOOK: True})
+    opened.sampler = sampler(study, len(opened.get_trials(deepcopy=False)))
+    return opened
+
+
+def sampler(study: Study, trials: int) -> optuna.samplers.BaseSampler:
+    """Return the seeded TPE sampler for a study that has `trials` trials.
+
+    The seed moves on with the trials, since a resumed study would else draw its first random ones again. A
+    quarter of the trials, 3 to 10, is drawn at random before TPE has anything to model.
+    """
+    return optuna.samplers.TPESampler(seed=study.seed + trials, n_startup_trials=max(3, min(10, study.trials // 4)))
+
+
+def ended_trials(opened: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials that count: ended, and not merely cut off."""
+    trials = opened.get_trials(deepcopy=False, states=ENDED)
+    return [trial for trial in trials if not trial.user_attrs.get(INTERRUPTED)]
+
+
+def end_interrupted(opened: optuna.Study) -> list[int]:
+    """Mark the trials that a killed sweep left RUNNING, queue their configurations again, return their numbers."""
+    running = opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in running:
+        opened._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+        again = {NOTEBOOK: True} if trial.user_attrs.get(NOTEBOOK) else None
+        opened.enqueue_trial(trial.params, user_attrs=again)
+        opened.tell(trial.number, state=TrialState.FAIL)
+    return [trial.number for trial in running]
+
+
+class StudySearch(OptunaSearch):
+    """OptunaSearch with honest endings.
+
+    A trial that trained to its end is COMPLETE with its best value, one that was stopped before is PRUNED, one
+    that raised is FAIL; the last result, the error and the full configuration become user attributes. From
+    `deadline` (time.monotonic) on it suggests nothing.
+    """
+
+    def __init__(self, opened: optuna.Study, study: Study, steps: int, deadline: float | None) -> None:
+        super().__init__(space=None, metric="objective", mode="max")
+        self._space, self._ot_study = study.space, opened
+        self.steps, self.deadline = steps, deadline
+        self.last: dict[str, dict[str, Any]] = {}
+        self.errors: dict[str, str] = {}
+
+    def number(self, trial_id: str) -> int:
+        """Return Optuna's number of a Tune trial."""
+        return int(self._ot_trials[trial_id].number)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the fields that vary and the trial's number, or FINISHED after the deadline."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            return str(Searcher.FINISHED)
+        values = super().suggest(trial_id)
+        return None if values is None else {**values, "trial": self.number(trial_id)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Report the objective so far to Optuna."""
+        self.last[trial_id] = result
+        self._ot_trials[trial_id].report(result["objective"], result["training_iteration"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna how the trial ended."""
+        trial = self._ot_trials[trial_id]
+        last = self.last.get(trial_id, {})
+        for name, value in _attributes(last).items():
+            trial.set_user_attr(name, value)
+        if error or not last:
+            self._ot_study.tell(trial, state=TrialState.FAIL)
+        elif last["training_iteration"] >= self.steps:
+            self._ot_study.tell(trial, last["objective"])
+        else:
+            self._ot_study.tell(trial, state=TrialState.PRUNED)  # with the last reported value, the best so far
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: the database holds all there is."""
+        Path(checkpoint_path).touch()
+
+
+def _attributes(result: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("dice", "iou", "precision", "recall", "best_epoch", "epochs_trained", "seconds", "dice_std")
+    return {name: result[name] for name in names if name in result}
+
+
+logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)

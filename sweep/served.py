@@ -1,0 +1,29 @@
+"""The ensemble as an MLflow pyfunc model; MLflow keeps this file and runs it where the model is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import numpy.typing as npt
+
+from sn7.ensemble import load_predictor
+from sn7.windows import predict_array
+
+
+class ServedEnsemble(mlflow.pyfunc.PythonModel):
+    """RGB uint8 (n, height, width, 3) → probs float32 (n, height, width)."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the ensemble folder that travels with the model."""
+        self.predictor = load_predictor(Path(context.artifacts["ensemble"]))
+
+    def predict(
+        self, context: Any, model_input: npt.NDArray[np.uint8], params: dict[str, Any] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return the probs of each image; images of any size, in overlapping windows."""
+        images = np.asarray(model_input, dtype=np.uint8).transpose(0, 3, 1, 2)
+        return np.stack([predict_array(image, self.predictor) for image in images])
+
+
+mlflow.models.set_model(ServedEnsemble())

@@ -1,0 +1,57 @@
+"""The closing words of a study: the leaderboard's head, the notebook recipe beside the winner, where things lie."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweep.leaderboard import METRICS, Row
+
+__all__ = ["closing", "headline"]
+
+HEAD = 5
+"""Rows of the leaderboard that are shown; the notebook recipe's comes on top of them."""
+PLAIN = ("rank", "trial", "recipe", "state", *METRICS, "error")
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """Return what a study found, in a sentence."""
+    ensemble, winner = summary["ensemble"], summary["winner"]
+    notebook = summary["notebook"]
+    beside = f", the notebook recipe {notebook['dice']:.3f}" if notebook and notebook["dice"] != "" else ""
+    return (
+        f"Of {summary['trials']} trials the best, {winner['trial']}, reached Dice {winner['dice']:.3f} on the "
+        f"validation scenes{beside}; the ensemble of {ensemble['models']} models reached "
+        f"{ensemble['out_of_fold']['dice']:.3f} out of fold."
+    )
+
+
+def closing(summary: Mapping[str, Any], rows: Sequence[Row], results: Path, ui: str) -> str:
+    """Return the closing summary; `ui` is the command or address that shows the runs in MLflow."""
+    shown = [row for i, row in enumerate(rows) if i < HEAD or row["recipe"]]
+    ensemble = summary["ensemble"]
+    places = [
+        ("leaderboard", results / "leaderboard.csv", f"{summary['trials']} trials"),
+        ("ensemble", results / "ensemble", f"{ensemble['models']} models, threshold {ensemble['threshold']:.2f}"),
+        ("predictions", results / "predictions", f"{summary['predicted']} images, {len(summary['skipped'])} skipped"),
+        ("report", results / "report.html", "opens in any browser"),
+        ("MLflow", ui, "every trial, epoch by epoch"),
+    ]
+    lines = ["", "rank  trial  state      Dice   configuration", *(_line(row) for row in shown)]
+    if len(rows) > len(shown):
+        lines.append(f"… and {len(rows) - len(shown)} more")
+    lines += ["", headline(summary), ""]
+    lines += [f"{what:12} {place}  ({note})" for what, place, note in places]
+    if not summary["predicted"]:
+        lines.append("no final scenes: the data set has none below test_public")
+    return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    dice = f"{float(row['dice']):.3f}" if row["dice"] != "" else "  –  "
+    varied = ", ".join(f"{name}={_short(value)}" for name, value in row.items() if name not in PLAIN)
+    recipe = "  ← notebook recipe" if row["recipe"] else ""
+    return f"{row['rank']!s:>4}  {row['trial']!s:>5}  {row['state']:9}  {dice}  {varied}{recipe}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

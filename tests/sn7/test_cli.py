@@ -1,0 +1,112 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sn7.cli import main, parse_config
+from sn7.config import TrainConfig
+from sn7.errors import ConfigError
+from sn7.prepared import Prepared
+
+
+def _said(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_help_is_quick_to_load() -> None:
+    """`sn7 --help` imports neither torch nor rasterio."""
+    code = (
+        "import sys; import sn7.cli; print([m for m in ('torch', 'fastai', 'rasterio', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_train_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with its default."""
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--help"])
+    assert caught.value.code == 0
+    out, _ = _said(capsys)
+    for name, value in TrainConfig().to_dict().items():
+        assert name in out and str(value) in out
+
+
+def test_a_usage_error_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """argparse's own status."""
+    with pytest.raises(SystemExit) as caught:
+        main(["predict"])
+    assert caught.value.code == 2
+
+
+def test_sample_and_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From nothing to prepared arrays; a second prepare reuses all; a second sample is refused."""
+    data, out = tmp_path / "data", tmp_path / "prepared"
+    assert main(["sample", str(data), "--scenes", "2", "--months", "1", "--size", "64"]) == 0
+    assert main(["prepare", str(data), str(out)]) == 0
+    assert "2 images of 2 scenes, 2 prepared, 0 reused, 0 unlabelled" in _said(capsys)[0]
+    assert main(["prepare", str(data), str(out)]) == 0
+    assert "0 prepared, 2 reused" in _said(capsys)[0]
+    assert main(["sample", str(data)]) == 1
+    assert str(data) in _said(capsys)[1]
+
+
+@pytest.mark.parametrize("command", [["prepare", "{}/none", "{}/out"], ["train", "{}/none", "{}/out"]])
+def test_missing_input_is_one_sentence(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 1, one line on stderr that names the folder, nothing written."""
+    assert main([part.format(tmp_path) for part in command]) == 1
+    out, err = _said(capsys)
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and str(tmp_path / "none") in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`sn7 predict` says what it wanted."""
+    assert main(["predict", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "is no model folder" in _said(capsys)[1]
+
+
+def test_train_and_predict(
+    make_prepared: Callable[..., Prepared], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model trained by the command predicts a real GeoTIFF by the command."""
+    prepared = make_prepared(scenes=2)
+    settings = ["encoder=xresnet18", "tile_size=32", "batch_size=4", "epochs=1"]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    assert main(["train", str(prepared.folder), str(tmp_path / "out"), *sets, "--fold", "0", "--folds", "2"]) == 0
+    assert "on split fold0 at epoch 1 of 1; 4 training tiles" in _said(capsys)[0]
+    data = tmp_path / "data"
+    assert main(["sample", str(data), "--scenes", "1", "--months", "1", "--size", "64"]) == 0
+    assert main(["predict", str(tmp_path / "out" / "model"), str(data), "--out", str(tmp_path / "maps")]) == 0
+    assert "1 of 1 images predicted" in _said(capsys)[0]
+    assert sorted(path.suffix for path in (tmp_path / "maps").rglob("*.*")) == [".geojson", ".png", ".tif"]
+
+
+def test_configurations_from_names_files_and_assignments(tmp_path: Path) -> None:
+    """A recipe, a flat file, a study file's [train]; --set on top, in the field's own type."""
+    assert parse_config("notebook", []) == TrainConfig()
+    assert parse_config("notebook", ["epochs=3", "undersample=false"]) == TrainConfig(epochs=3, undersample=False)
+    (tmp_path / "flat.toml").write_text("lr_max = 0.001")
+    (tmp_path / "study.toml").write_text("[train]\nlr_max = 0.001")
+    for name in ("flat.toml", "study.toml"):
+        assert parse_config(str(tmp_path / name), []) == TrainConfig(lr_max=0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "assignment", "said"),
+    [
+        ("notebook", "epochs", "is no assignment; wanted FIELD=VALUE"),
+        ("notebook", "epochs=many", "'many' is of type str; wanted a whole number"),
+        ("notebook", "undersample=perhaps", "wanted true or false"),
+        ("notebook", "epoch=3", "did you mean epochs"),
+        ("none.toml", "epochs=3", "cannot be read as TOML"),
+    ],
+)
+def test_bad_configurations(name: str, assignment: str, said: str) -> None:
+    """Each says what it wanted."""
+    with pytest.raises(ConfigError, match=said):
+        parse_config(name, [assignment])
