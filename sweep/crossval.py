@@ -7,6 +7,7 @@ not trained again.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ __all__ = [
     "cross_validate",
     "labelled_images",
     "mean_probs",
+    "result",
     "score_out_of_fold",
 ]
 
@@ -108,16 +110,17 @@ def cross_validate(
             board.epoch(index, where, dice)
         for reference in done:
             index, job = waiting.pop(reference)
-            _result(reference)
+            result(reference)
             board.end(index, "COMPLETE")
             yield job.member.trial, job.fold
     board.close()
     progress.shutdown()
 
 
-def _result(reference: ray.ObjectRef) -> None:
+def result(reference: ray.ObjectRef) -> Any:
+    """Return what a Ray task has returned, or raise what it has raised."""
     try:
-        ray.get(reference)
+        return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error  # ours to report; Ray's own is the worker's traceback as text
 

@@ -10,7 +10,7 @@ import optuna
 from sn7.files import atomic_file
 from sn7.folds import Split
 from sweep.crossval import OutOfFold
-from sweep.search import NOTEBOOK, STATES, ended_trials
+from sweep.search import NOTEBOOK, STATES, ended_trials, errors
 
 __all__ = ["Row", "best_trials", "leaderboard", "write_folds", "write_leaderboard"]
 
@@ -28,6 +28,7 @@ def leaderboard(opened: optuna.Study) -> list[Row]:
         ended_trials(opened),
         key=lambda t: (order.index(STATES[t.state]), -t.user_attrs.get("dice", -1), t.number),
     )
+    reasons = errors(opened)
     rows = []
     for position, trial in enumerate(trials, 1):
         state = STATES[trial.state]
@@ -40,7 +41,7 @@ def leaderboard(opened: optuna.Study) -> list[Row]:
         }
         row |= {name: trial.user_attrs.get(name, "") for name in METRICS}
         row |= trial.params
-        row["error"] = trial.user_attrs.get("error", "")
+        row["error"] = reasons.get(trial.number, "")
         rows.append(row)
     return rows
 

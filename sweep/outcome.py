@@ -6,15 +6,15 @@ from typing import Any
 
 import optuna
 
-from sn7.catalog import read_catalog
 from sn7.config import TrainConfig
-from sn7.ensemble import load_predictor, save_ensemble
+from sn7.ensemble import save_ensemble
 from sn7.errors import StudyInvalid
 from sn7.files import write_json
-from sn7.predict import PredictReport, predict
+from sn7.predict import PredictReport
 from sn7.train import read_result
 from sweep.crossval import Member, OutOfFold, cross_validate, score_out_of_fold
 from sweep.figures import draw_curves, draw_folds
+from sweep.final import predict_final
 from sweep.leaderboard import Row, best_trials, leaderboard, write_folds, write_leaderboard
 from sweep.plan import Plan
 from sweep.records import Records
@@ -44,7 +44,7 @@ def finish(plan: Plan, opened: optuna.Study, results: Path, data: Path, records:
     trials = [member.trial for member in members]
     scores.append((ENSEMBLE, _scored(plan, trials, results)))
     ensemble = _save_ensemble(plan, members, scores[-1][1], results)
-    predicted = _predict_final(ensemble, data, results)
+    predicted = predict_final(ensemble, data, results / "predictions", plan.study.resources)
     rows = leaderboard(opened)
     summary = _summary(plan, trials, rows, scores, predicted)
     _publish(plan, rows, scores, summary, predicted, results, records)
@@ -105,15 +105,8 @@ def _save_ensemble(plan: Plan, members: Sequence[Member], scored: OutOfFold, res
     return results / ENSEMBLE
 
 
-def _predict_final(ensemble: Path, data: Path, results: Path) -> PredictReport | None:
-    scenes = read_catalog(data).final
-    if not scenes:
-        return None
-    return predict(load_predictor(ensemble), [scene.folder for scene in scenes], results / "predictions")
-
-
 def _summary(
-    plan: Plan, trials: Sequence[int], rows: Sequence[Row], scores: Scores, predicted: PredictReport | None
+    plan: Plan, trials: Sequence[int], rows: Sequence[Row], scores: Scores, predicted: PredictReport
 ) -> dict[str, Any]:
     winner = rows[0]
     notebook = next((row for row in rows if row["recipe"]), None)
@@ -129,8 +122,8 @@ def _summary(
             "out_of_fold": scored.counts.metrics(),
             "dice_by_fold": scored.dice_by_fold,
         },
-        "predicted": len(predicted.written) if predicted else 0,
-        "skipped": list(predicted.skipped) if predicted else [],
+        "predicted": len(predicted.written),
+        "skipped": list(predicted.skipped),
         "seconds": sum(float(row["seconds"] or 0) for row in rows),
     }
 
@@ -140,7 +133,7 @@ def _publish(
     rows: Sequence[Row],
     scores: Scores,
     summary: dict[str, Any],
-    predicted: PredictReport | None,
+    predicted: PredictReport,
     results: Path,
     records: Records,
 ) -> None:
@@ -149,7 +142,7 @@ def _publish(
     folds = write_folds(scores, plan.folds, results / "folds.csv")
     curves = draw_curves(rows, plan.validation[0].name, results)
     pictures = draw_folds(summary["ensemble"]["trials"], plan.folds, plan.prepared, results)
-    previews = [files.preview for files in predicted.written] if predicted else []
+    previews = [files.preview for files in predicted.written]
     write_report(plan.study, rows, folds, headline(summary), curves, pictures, previews, results / "report.html")
     records.files([results / name for name in ("study.toml", "leaderboard.csv", "folds.csv", "report.html")])
     records.files([curves, *pictures], "figures")

@@ -21,14 +21,14 @@ from sweep.space import notebook_point
 from sweep.study import Study
 
 __all__ = [
-    "ENDED",
     "NOTEBOOK",
     "STATES",
     "StudySearch",
     "end_interrupted",
     "ended_trials",
+    "errors",
     "open_optuna",
-    "sampler",
+    "record_error",
 ]
 
 STATES = {
@@ -42,6 +42,7 @@ STATES = {
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NOTEBOOK = "notebook"
 """User attribute of the trial that is the notebook recipe."""
+ERROR = "error"
 INTERRUPTED = "interrupted"
 """User attribute of a trial that was cut off; another one took its configuration over."""
 
@@ -87,6 +88,21 @@ def ended_trials(opened: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count: ended, and not merely cut off."""
     trials = opened.get_trials(deepcopy=False, states=ENDED)
     return [trial for trial in trials if not trial.user_attrs.get(INTERRUPTED)]
+
+
+def record_error(opened: optuna.Study, trial: int, traceback: str) -> None:
+    """Keep the last line of a failed trial's traceback.
+
+    It comes after Tune has told the search that the trial ended, when Optuna's trial can take no attribute any
+    more: so it is the study's.
+    """
+    lines = [line for line in traceback.splitlines() if line.strip()]
+    opened.set_user_attr(f"{ERROR} {trial}", lines[-1] if lines else "no reason was left")
+
+
+def errors(opened: optuna.Study) -> dict[int, str]:
+    """Return the reason of each failed trial, by its number."""
+    return {int(name.split()[1]): str(reason) for name, reason in opened.user_attrs.items() if name.startswith(ERROR)}
 
 
 def end_interrupted(opened: optuna.Study) -> list[int]:
