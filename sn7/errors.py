@@ -5,6 +5,7 @@ to do. The command line prints it without a traceback and exits with 1.
 """
 
 __all__ = [
+    "ClusterUnavailable",
     "ConfigError",
     "DataMissing",
     "EncoderUnknown",
@@ -67,6 +68,10 @@ class ModelInvalid(Sn7Error):
 
 class StudyInvalid(Sn7Error):
     """A study file is broken, or contradicts itself or the data."""
+
+
+class ClusterUnavailable(Sn7Error):
+    """A Ray cluster or an MLflow server does not answer, or does not let us in."""
 
 
 class ResultsConflict(Sn7Error):

@@ -1,5 +1,6 @@
 """Files and folders that are either complete or not there: written to a temporary name, then renamed."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_dir", "atomic_file", "read_json", "write_json"]
+from sn7.errors import ResultsConflict
+
+__all__ = ["atomic_dir", "atomic_file", "lock", "read_json", "write_json"]
 
 
 @contextmanager
@@ -49,6 +52,21 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for this process alone; the system lets go of it whatever ends the process.
+
+    Raises ResultsConflict while another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResultsConflict(f"another process is at work in {path.parent}; wait for it to end.") from error
+        yield
 
 
 def write_json(path: Path, content: Any) -> None:

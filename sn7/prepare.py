@@ -178,9 +178,14 @@ def _remove_stale(out: Path, tasks: list[_Task], changed: bool) -> None:
             folder.rmdir()
 
 
+def _cores() -> int:
+    """Return how many cores this process may use; macOS only tells how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _run(todo: list[_Task], out: Path, workers: int | None, total: int) -> None:
     if workers is None:
-        workers = min(len(os.sched_getaffinity(0)), -(-len(todo) // IMAGES_PER_WORKER))
+        workers = min(_cores(), -(-len(todo) // IMAGES_PER_WORKER))
     with tqdm(total=total, initial=total - len(todo), desc="prepare", unit="image", disable=None) as bar:
         for _ in _each(todo, out, workers):
             bar.update()

@@ -74,8 +74,8 @@ class Prepared:
         return sorted({image.scene for image in self.images})
 
     def scene_images(self, scene: str, count: int | None = None) -> list[PreparedImage]:
-        """Return the first `count` (or all) labelled images of a scene, in date order."""
-        found = [image for image in self.images if image.scene == scene and image.labelled]
+        """Return the first `count` (or all) images of a scene that have labels and valid pixels, in date order."""
+        found = [image for image in self.images if image.scene == scene and image.labelled and image.valid_share > 0]
         return found[:count]
 
     def centres(self) -> dict[str, tuple[float, float]]:

@@ -1,6 +1,6 @@
 """train(): one configuration on one split, by fastai's one-cycle schedule, the best epoch kept.
 
-OUT/model/         the model folder of the epoch with the highest validation Dice
+OUT/model/         the model folder of the best epoch, or of the last
 OUT/history.csv    a row an epoch
 OUT/result.json    written last: a folder that has it is complete
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from fastai.callback.progress import ProgressCallback
@@ -54,15 +54,24 @@ def default_device() -> torch.device:
 
 
 def train(
-    config: TrainConfig, prepared: Prepared, split: Split, out: Path, report: Report | None = None
+    config: TrainConfig,
+    prepared: Prepared,
+    split: Split,
+    out: Path,
+    report: Report | None = None,
+    keep: Literal["best", "last"] = "best",
 ) -> TrainResult:
     """Train one U-Net and write `out/model`, `out/history.csv` and `out/result.json`.
 
-    The best epoch is that of the highest validation Dice at probs >= 0.5. Seeds torch, numpy and random from
-    `config.seed`. Raises EncoderUnknown, SplitInvalid, PreparedInvalid, or TrainingDiverged when a loss is not
-    finite; what was written until then stays.
+    The best epoch is that of the highest validation Dice at probs >= 0.5. A model that is then judged on the same
+    validation scenes must be of the last epoch instead (`keep`), since the choice has seen them. Seeds torch, numpy
+    and random from `config.seed`.
+
+    Raises EncoderUnknown, SplitInvalid, PreparedInvalid, or TrainingDiverged when a loss is not finite; what was
+    written until then stays.
     """
     started = time.monotonic()
+    (out / "result.json").unlink(missing_ok=True)  # of an earlier training: this folder is not complete any more
     set_seed(config.seed, reproducible=True)
     device = default_device()
     training, validation = loaders(config, prepared, split, device)
@@ -73,8 +82,9 @@ def train(
     about = {"split": asdict(split), "data_fingerprint": prepared.fingerprint}
 
     def after_epoch(metrics: EpochMetrics) -> None:
-        if not history or metrics.dice > max(epoch.dice for epoch in history):
-            save_model(out / "model", model, config, {**about, "best": asdict(metrics)})
+        improved = not history or metrics.dice > max(epoch.dice for epoch in history)
+        if improved if keep == "best" else metrics.epoch == config.epochs:
+            save_model(out / "model", model, config, {**about, "epoch": asdict(metrics)})
         history.append(metrics)
         _write_history(out / "history.csv", history)
         if report:

@@ -30,8 +30,8 @@ class EpochMetrics:
     recall: float
     lr: float
     """Of the decoder, at the last step of the epoch."""
-    images_per_s: float
-    """Training tiles a second."""
+    tiles_per_s: float
+    """Training tiles a second, without validation."""
     seconds: float
     """Training and validation of the epoch."""
 
@@ -41,7 +41,10 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
     `auto` is bf16 where the hardware computes in it (other processors emulate it, slower than fp32).
     """
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
     enabled = precision == "bf16" or (precision == "auto" and native)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
@@ -125,7 +128,7 @@ class ValidationMetrics(Callback):
                 valid_loss=loss / weight if weight else 0.0,
                 **counts.metrics(),
                 lr=float(self.opt.hypers[-1]["lr"]),
-                images_per_s=self.learn.train_loss.tiles_per_s,
+                tiles_per_s=self.learn.train_loss.tiles_per_s,
                 seconds=time.monotonic() - self.started,
             )
         )

@@ -55,6 +55,10 @@ class Board:
         self.epochs -= epochs_saved
         self.show(force=True)
 
+    def cut_off(self, number: int) -> None:
+        """Note that a trial was ended without a verdict."""
+        self.running.pop(number, None)
+
     def line(self) -> str:
         """Return the line."""
         ended = sum(self.endings.values())

@@ -1,7 +1,7 @@
 """The best configurations on every fold, as Ray tasks; their out-of-fold probs; the ensemble's threshold.
 
 A fold that has been trained already, in an earlier start or because the search itself ran over the folds, is
-not trained again.
+not trained again. Fold models are of the last epoch: the best one would be chosen on the scenes they are judged by.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from ray.util.queue import Empty, Queue
 
 from sn7.config import TrainConfig
 from sn7.ensemble import fit_threshold, load_predictor
+from sn7.errors import Sn7Error
 from sn7.files import atomic_file
 from sn7.folds import Split
 from sn7.metrics import Counts, ThresholdCurve
@@ -50,6 +51,7 @@ class Member:
 class FoldJob:
     """One configuration on one fold."""
 
+    index: int
     member: Member
     fold: int
     split: Split
@@ -93,28 +95,42 @@ class OutOfFold:
 
 def cross_validate(
     members: Sequence[Member], splits: Sequence[Split], results: Path, prepared: Path, resources: Resources
-) -> Iterator[tuple[int, int]]:
-    """Train every member on every fold and keep its out-of-fold probs; yield (trial, fold) as each is done.
+) -> Iterator[tuple[Member, int, str]]:
+    """Train every member on every fold and keep its out-of-fold probs.
 
-    An error in a fold passes through, after which the folds that are done stay done.
+    Yields (member, fold, error) as each is done; the error is empty where all went well, and does not stop the
+    others.
     """
-    jobs = [FoldJob(member, fold, split, results, prepared) for member in members for fold, split in enumerate(splits)]
+    jobs = [
+        FoldJob(index, member, fold, splits[fold], results, prepared)
+        for index, (member, fold) in enumerate((member, fold) for member in members for fold in range(len(splits)))
+    ]
     todo = sum(read_result(job.out) is None for job in jobs)
-    board = Board(len(jobs), todo * members[0].config.epochs if members else 0, "folds")
+    board = Board(len(jobs), todo * members[0].config.epochs, "folds")
     progress = Queue(actor_options={"num_cpus": 0})
     task = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu)(_run_fold)
-    waiting = {task.remote(job, progress): (index, job) for index, job in enumerate(jobs)}
+    waiting = {task.remote(job, progress): job for job in jobs}
     while waiting:
         done, _ = ray.wait(list(waiting), timeout=0.5)
         for index, where, dice in _drain(progress):
             board.epoch(index, where, dice)
         for reference in done:
-            index, job = waiting.pop(reference)
-            result(reference)
-            board.end(index, "COMPLETE")
-            yield job.member.trial, job.fold
+            job = waiting.pop(reference)
+            error = _error(reference)
+            board.end(job.index, "FAILED" if error else "COMPLETE")
+            yield job.member, job.fold, error
     board.close()
     progress.shutdown()
+
+
+def _error(reference: ray.ObjectRef) -> str:
+    """Return why a task has failed, in a line, or nothing."""
+    try:
+        result(reference)
+    except (Sn7Error, OSError, RuntimeError, ray.exceptions.RayError) as error:
+        # RuntimeError is torch's, out of memory among them; RayError a worker that was killed.
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return ""
 
 
 def result(reference: ray.ObjectRef) -> Any:
@@ -136,13 +152,12 @@ def _drain(progress: Queue) -> Iterator[tuple[int, str, float]]:
 def _run_fold(job: FoldJob, progress: Queue) -> None:
     prepared = load_prepared(job.prepared)
     if read_result(job.out) is None:
-        index = job.fold
 
         def report(metrics: EpochMetrics) -> None:
             where = f"trial {job.member.trial} {job.split.name} epoch {metrics.epoch}/{job.member.config.epochs}"
-            progress.put((index, where, metrics.dice))
+            progress.put((job.index, where, metrics.dice))
 
-        train(job.member.config, prepared, job.split, job.out, report)
+        train(job.member.config, prepared, job.split, job.out, report, keep="last")
     _predict_out_of_fold(job, prepared)
 
 

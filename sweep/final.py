@@ -4,9 +4,10 @@ from pathlib import Path
 
 import ray
 
-from sn7.catalog import read_catalog
+from sn7.catalog import Scene, read_catalog
 from sn7.ensemble import load_predictor
-from sn7.predict import PredictReport, predict
+from sn7.errors import ImageUnreadable
+from sn7.predict import PredictReport, predict_image
 from sweep.board import Board
 from sweep.crossval import result
 from sweep.study import Resources
@@ -18,7 +19,7 @@ def predict_final(ensemble: Path, data: Path, out: Path, resources: Resources) -
     """Predict the scenes below test_public of a data set; without any, the report is empty."""
     scenes = read_catalog(data).final
     task = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu)(_predict_scene)
-    waiting = [task.remote(ensemble, scene.folder, out) for scene in scenes]
+    waiting = [task.remote(ensemble, scene, out) for scene in scenes]
     board = Board(len(waiting), 0, "scenes")
     total = PredictReport(0, (), ())
     while waiting:
@@ -32,5 +33,18 @@ def predict_final(ensemble: Path, data: Path, out: Path, resources: Resources) -
     return total
 
 
-def _predict_scene(ensemble: Path, scene: Path, out: Path) -> PredictReport:
-    return predict(load_predictor(ensemble), [scene], out)
+def _predict_scene(ensemble: Path, scene: Scene, out: Path) -> PredictReport:
+    """Predict a scene; an image that cannot be read is skipped with the reason, after all that it cost to get here."""
+    predictor = load_predictor(ensemble)
+    written, skipped = [], []
+    for image in scene.images:
+        try:
+            files = predict_image(predictor, image.path, out / scene.name, image.udm)
+        except ImageUnreadable as error:
+            skipped.append(str(error))
+            continue
+        if files:
+            written.append(files)
+        else:
+            skipped.append(f"{image.path} has no valid pixel.")
+    return PredictReport(len(scene.images), tuple(written), tuple(skipped))

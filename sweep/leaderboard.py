@@ -10,12 +10,11 @@ import optuna
 from sn7.files import atomic_file
 from sn7.folds import Split
 from sweep.crossval import OutOfFold
-from sweep.search import NOTEBOOK, STATES, ended_trials, errors
+from sweep.search import ATTRIBUTES, NOTEBOOK, STATES, ended_trials, errors
 
 __all__ = ["Row", "best_trials", "leaderboard", "write_folds", "write_leaderboard"]
 
 Row = dict[str, Any]
-METRICS = ("dice", "dice_std", "iou", "precision", "recall", "best_epoch", "epochs_trained", "seconds")
 
 
 def leaderboard(opened: optuna.Study) -> list[Row]:
@@ -39,7 +38,7 @@ def leaderboard(opened: optuna.Study) -> list[Row]:
             "recipe": recipe,
             "state": state,
         }
-        row |= {name: trial.user_attrs.get(name, "") for name in METRICS}
+        row |= {name: trial.user_attrs.get(name, "") for name in ATTRIBUTES}
         row |= trial.params
         row["error"] = reasons.get(trial.number, "")
         rows.append(row)

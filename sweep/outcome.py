@@ -10,7 +10,7 @@ from sn7.config import TrainConfig
 from sn7.ensemble import save_ensemble
 from sn7.errors import StudyInvalid
 from sn7.files import write_json
-from sn7.predict import PredictReport
+from sn7.predict import PredictionFiles, PredictReport
 from sn7.train import read_result
 from sweep.crossval import Member, OutOfFold, cross_validate, score_out_of_fold
 from sweep.figures import draw_curves, draw_folds
@@ -36,30 +36,43 @@ def finish(plan: Plan, opened: optuna.Study, results: Path, data: Path, records:
     Needs a connected Ray. Returns the summary, which is also written to summary.json, last of all: a folder that
     has it is complete. Raises StudyInvalid where no trial trained to its end.
     """
-    members = _members(plan, opened)
-    compared = members + _notebook(plan, opened, members, results)
-    for trial, fold in cross_validate(compared, plan.folds, results, plan.prepared.folder, plan.study.resources):
-        records.fold(trial, fold, *_fold_record(plan, results, trial, fold))
-    scores = [(_name(opened, member.trial), _scored(plan, [member.trial], results)) for member in compared]
-    trials = [member.trial for member in members]
+    best = [_member(plan, trial) for trial in best_trials(opened, plan.study.refit)]
+    if not best:
+        raise StudyInvalid(
+            f"none of the {len(opened.trials)} trials of study {plan.study.name} trained to its end, so there is no "
+            "ensemble to build; see the column error of leaderboard.csv, or give it more time and --resume."
+        )
+    compared = best + _notebook(plan, opened, best, results)
+    failed = _cross_validate(plan, compared, results, records)
+    trials = [member.trial for member in best if member.trial not in failed]
+    if not trials:
+        raise StudyInvalid(f"no configuration could be trained on every fold: {'; '.join(failed.values())}")
+    scores = [
+        (_name(opened, member.trial), _scored(plan, [member.trial], results))
+        for member in compared
+        if member.trial not in failed
+    ]
     scores.append((ENSEMBLE, _scored(plan, trials, results)))
-    ensemble = _save_ensemble(plan, members, scores[-1][1], results)
+    ensemble = _save_ensemble(plan, trials, scores[-1][1], results)
     predicted = predict_final(ensemble, data, results / "predictions", plan.study.resources)
     rows = leaderboard(opened)
-    summary = _summary(plan, trials, rows, scores, predicted)
+    summary = _summary(plan, trials, rows, scores, predicted, list(failed.values()))
     _publish(plan, rows, scores, summary, predicted, results, records)
     write_json(results / SUMMARY, summary)
     return summary
 
 
-def _members(plan: Plan, opened: optuna.Study) -> list[Member]:
-    trials = best_trials(opened, plan.study.refit)
-    if not trials:
-        raise StudyInvalid(
-            f"none of the {len(opened.trials)} trials of study {plan.study.name} trained to its end, so there is no "
-            "ensemble to build; see the column error of leaderboard.csv."
-        )
-    return [_member(plan, trial) for trial in trials]
+def _cross_validate(plan: Plan, members: list[Member], results: Path, records: Records) -> dict[int, str]:
+    """Train the members on the folds; return those that failed on one, by trial, with the reason."""
+    failed = {}
+    folds = cross_validate(members, plan.folds, results, plan.prepared.folder, plan.study.resources)
+    for member, fold, error in folds:
+        if error:
+            failed[member.trial] = f"trial {member.trial}, fold {fold}: {error}"
+            records.fold(member.trial, fold, "FAILED", {}, [])
+        else:
+            records.fold(member.trial, fold, "COMPLETE", *_fold_record(plan, results, member.trial, fold))
+    return failed
 
 
 def _member(plan: Plan, trial: optuna.trial.FrozenTrial) -> Member:
@@ -92,11 +105,11 @@ def _fold_record(plan: Plan, results: Path, trial: int, fold: int) -> tuple[dict
     return alone.counts.metrics(), [split_folder(results, trial, split.name) / "history.csv"]
 
 
-def _save_ensemble(plan: Plan, members: Sequence[Member], scored: OutOfFold, results: Path) -> Path:
-    models = [split_folder(results, member.trial, split.name) / "model" for member in members for split in plan.folds]
+def _save_ensemble(plan: Plan, trials: Sequence[int], scored: OutOfFold, results: Path) -> Path:
+    models = [split_folder(results, trial, split.name) / "model" for trial in trials for split in plan.folds]
     fitted = {
         "study": plan.study.name,
-        "trials": [member.trial for member in members],
+        "trials": list(trials),
         "folds": [list(split.validation) for split in plan.folds],
         "data_fingerprint": plan.prepared.fingerprint,
         "out_of_fold": {**scored.counts.metrics(), "dice_by_fold": scored.dice_by_fold},
@@ -106,13 +119,20 @@ def _save_ensemble(plan: Plan, members: Sequence[Member], scored: OutOfFold, res
 
 
 def _summary(
-    plan: Plan, trials: Sequence[int], rows: Sequence[Row], scores: Scores, predicted: PredictReport
+    plan: Plan,
+    trials: Sequence[int],
+    rows: Sequence[Row],
+    scores: Scores,
+    predicted: PredictReport,
+    failed: list[str],
 ) -> dict[str, Any]:
     winner = rows[0]
     notebook = next((row for row in rows if row["recipe"]), None)
     scored = scores[-1][1]
     return {
         "trials": len(rows),
+        "refit": plan.study.refit,
+        "data": plan.study.data,
         "winner": winner,
         "notebook": notebook,
         "ensemble": {
@@ -123,7 +143,7 @@ def _summary(
             "dice_by_fold": scored.dice_by_fold,
         },
         "predicted": len(predicted.written),
-        "skipped": list(predicted.skipped),
+        "skipped": [*failed, *predicted.skipped],
         "seconds": sum(float(row["seconds"] or 0) for row in rows),
     }
 
@@ -142,13 +162,19 @@ def _publish(
     folds = write_folds(scores, plan.folds, results / "folds.csv")
     curves = draw_curves(rows, plan.validation[0].name, results)
     pictures = draw_folds(summary["ensemble"]["trials"], plan.folds, plan.prepared, results)
-    previews = [files.preview for files in predicted.written]
+    shown = _first_of_each_scene(predicted)
+    previews = [files.preview for files in shown]
     write_report(plan.study, rows, folds, headline(summary), curves, pictures, previews, results / "report.html")
     records.files([results / name for name in ("study.toml", "leaderboard.csv", "folds.csv", "report.html")])
     records.files([curves, *pictures], "figures")
-    records.files(previews, "predictions")
+    for files in shown:
+        records.files([files.probs, files.polygons, files.preview], f"predictions/{files.probs.parent.name}")
     records.register(results / ENSEMBLE, headline(summary))
-    records.close(
-        "COMPLETE",
-        {f"out_of_fold_{name}": value for name, value in summary["ensemble"]["out_of_fold"].items()},
-    )
+
+
+def _first_of_each_scene(predicted: PredictReport) -> list[PredictionFiles]:
+    """Return the files of one image a scene: all months of all scenes would be gigabytes."""
+    scenes: dict[Path, PredictionFiles] = {}
+    for files in sorted(predicted.written, key=lambda files: files.probs):
+        scenes.setdefault(files.probs.parent, files)
+    return list(scenes.values())

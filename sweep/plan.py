@@ -1,7 +1,6 @@
 """Study + prepared data → what will be run: splits, folds, tiles and epochs; `--dry-run` prints it."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sn7.errors import SplitInvalid
@@ -11,7 +10,7 @@ from sn7.prepared import Prepared
 from sweep.search import open_optuna
 from sweep.study import Study
 
-__all__ = ["Plan", "describe", "make_plan"]
+__all__ = ["Plan", "describe", "leak_warnings", "make_plan"]
 
 SHOWN = 5
 """Configurations that a dry run draws."""
@@ -49,14 +48,22 @@ def make_plan(study: Study, prepared: Prepared) -> Plan:
     splits = tuple(fold_split(folds, k) for k in range(study.folds))
     validation = splits if study.validation == "folds" else (named_split(study.validation, prepared),)
     for split in (*validation, *splits):
-        _require_labels(split, prepared)
+        _require_buildings(split, prepared, study)
     return Plan(study, prepared, validation, splits)
 
 
-def _require_labels(split: Split, prepared: Prepared) -> None:
-    for scenes, what in ((split.training, "train on"), (split.validation, "validate on")):
-        if not any(prepared.scene_images(scene) for scene in scenes):
-            raise SplitInvalid(f"split {split.name} has no labelled image to {what}; choose another split or seed.")
+def _require_buildings(split: Split, prepared: Prepared, study: Study) -> None:
+    """Raise SplitInvalid where a split has nothing to train on, or no building to be measured by."""
+    fewest = min(getattr(study.space.get("images_per_scene"), "choices", (study.base.images_per_scene,)))
+    training_tiles(prepared, split.training, replace(study.base, images_per_scene=fewest))
+    measured = [
+        image for scene in split.validation for image in prepared.scene_images(scene, study.base.validation_images)
+    ]
+    if not any(image.building_share > 0 for image in measured):
+        raise SplitInvalid(
+            f"split {split.name} has no building in the {len(measured)} images that it validates on; raise "
+            "validation_images, or choose another split or seed."
+        )
 
 
 def describe(plan: Plan) -> str:
@@ -70,7 +77,7 @@ def describe(plan: Plan) -> str:
         f"{sum(image.labelled for image in prepared.images)} of {len(prepared.images)} images labelled, "
         f"fingerprint {prepared.fingerprint[:12]}",
         *(_split_line(split, plan) for split in plan.validation),
-        *_leak_lines(plan),
+        *leak_warnings(plan),
         f"cross-validation: best {study.refit} on {study.folds} folds of "
         + ", ".join(str(len(split.validation)) for split in plan.folds)
         + " scenes",
@@ -95,7 +102,8 @@ def _split_line(split: Split, plan: Plan) -> str:
     )
 
 
-def _leak_lines(plan: Plan) -> list[str]:
+def leak_warnings(plan: Plan) -> list[str]:
+    """Return a sentence for each pair of neighbouring scenes that the search trains and validates on."""
     centres = plan.prepared.centres()
     return [
         f"warning: split {split.name} trains on {a}, {km:.0f} km from {b}, which it validates on"
@@ -111,8 +119,10 @@ def _first(study: Study) -> list[dict[str, Any]]:
 
 def _rungs(study: Study, splits: int) -> str:
     steps = study.base.epochs * splits
-    count = int(math.log(steps / study.grace, 3)) + 1
-    return "epochs " + ", ".join(str(study.grace * 3**k) for k in range(count))
+    rungs = [study.grace]
+    while rungs[-1] * 3 < steps:
+        rungs.append(rungs[-1] * 3)
+    return "epochs " + ", ".join(map(str, rungs))
 
 
 def _values(values: dict[str, Any]) -> str:

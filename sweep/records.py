@@ -20,7 +20,7 @@ __all__ = ["Records", "default_tracking_uri"]
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it creates
 
-ENDINGS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED", "RUNNING": "RUNNING"}
+ENDINGS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED", "INTERRUPTED": "KILLED"}
 """MLflow's run states for our words; the word itself is the tag `state`."""
 
 
@@ -80,27 +80,31 @@ class Records:
         """Write one epoch of a trial: a single request."""
         self._batch(self.runs[trial], metrics=metrics, step=step)
 
-    def end(self, trial: int, state: str, summary: Mapping[str, float], error: str = "") -> None:
-        """Close the run of a trial with the metrics of its best epoch, and the error of a failed one."""
+    def end(
+        self, trial: int, state: str, summary: Mapping[str, float], error: str = "", files: Sequence[Path] = ()
+    ) -> None:
+        """Close the run of a trial with the metrics of its best epoch, its histories, the error of a failed one."""
         run = self.runs[trial]
         self._batch(run, metrics={f"best_{name}": value for name, value in summary.items()}, tags={"state": state})
         if error:
             self.client.log_text(run, error, "error.txt")
+        for file in files:
+            self.client.log_artifact(run, str(file), file.parent.name)
         self.client.set_terminated(run, ENDINGS[state])
 
     def interrupt(self, trial: int) -> None:
         """Close the run of a trial that was cut off; its configuration starts again as another trial."""
         self._batch(self._trial(trial), tags={"state": "INTERRUPTED"})
-        self.client.set_terminated(self._trial(trial), "KILLED")
+        self.client.set_terminated(self._trial(trial), ENDINGS["INTERRUPTED"])
 
-    def fold(self, trial: int, fold: int, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+    def fold(self, trial: int, fold: int, state: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
         """Write one fold of the cross-validation, below its trial's run."""
         tags = {"sn7.kind": "fold", "sn7.trial": str(trial), "sn7.fold": str(fold)}
         run = self._run(tags, f"trial {trial} fold {fold}", self._trial(trial))
-        self._batch(run, metrics=metrics, tags={"state": "COMPLETE"})
+        self._batch(run, metrics=metrics, tags={"state": state})
         for file in files:
             self.client.log_artifact(run, str(file))
-        self.client.set_terminated(run, "FINISHED")
+        self.client.set_terminated(run, ENDINGS[state])
 
     def files(self, paths: Sequence[Path], folder: str | None = None) -> None:
         """Copy files to the study's artefacts."""
@@ -135,9 +139,13 @@ class Records:
         self.client.set_registered_model_alias(self.study, "champion", version.version)
         return str(version.version)
 
-    def close(self, state: str, metrics: Mapping[str, float]) -> None:
+    def measure(self, metrics: Mapping[str, float]) -> None:
+        """Write metrics of the study."""
+        self._batch(self.parent, metrics=metrics)
+
+    def close(self, state: str) -> None:
         """End the study's run."""
-        self._batch(self.parent, metrics=metrics, tags={"state": state})
+        self._batch(self.parent, tags={"state": state})
         self.client.set_terminated(self.parent, ENDINGS[state])
 
     def _batch(

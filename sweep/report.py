@@ -1,11 +1,13 @@
 """report.html: what a study found, in one file, with its figures beside it."""
 
 import base64
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image
 
 from sn7.files import atomic_file
 from sweep.leaderboard import Row
@@ -14,7 +16,9 @@ from sweep.study import Study
 __all__ = ["write_report"]
 
 PREVIEWS = 6
-"""Prediction pictures that the report shows."""
+"""Scenes whose prediction the report shows."""
+WIDTH = 900
+"""Of a picture in the report, px."""
 
 
 def write_report(
@@ -50,7 +54,12 @@ def write_report(
 
 
 def _inline(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    """Return a picture as a data address, at most WIDTH pixels wide."""
+    with Image.open(path) as picture:
+        picture.thumbnail((WIDTH, WIDTH))
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _shown(value: Any) -> str:

@@ -6,7 +6,6 @@ database, marks what was cut off, and asks for the trials that are missing.
 
 import logging
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from sweep.space import notebook_point
 from sweep.study import Study
 
 __all__ = [
+    "ATTRIBUTES",
     "NOTEBOOK",
     "STATES",
     "StudySearch",
@@ -43,6 +43,8 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NOTEBOOK = "notebook"
 """User attribute of the trial that is the notebook recipe."""
 ERROR = "error"
+ATTRIBUTES = ("dice", "dice_std", "iou", "precision", "recall", "best_epoch", "epochs_trained", "seconds")
+"""Metrics of a trial's last result that become user attributes."""
 INTERRUPTED = "interrupted"
 """User attribute of a trial that was cut off; another one took its configuration over."""
 
@@ -60,8 +62,10 @@ def open_optuna(study: Study, folder: Path | None) -> optuna.Study:
         path = folder / "optuna.db"
         try:
             storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
-        except Exception as error:
-            raise ResultsConflict(f"{path} cannot be opened ({error}); restore it, or remove {folder}.") from error
+        except Exception as error:  # sqlite3, sqlalchemy and alembic each raise their own
+            raise ResultsConflict(
+                f"{path} cannot be opened ({str(error).splitlines()[0]}); restore it, or remove {folder}."
+            ) from error
     opened = optuna.create_study(
         storage=storage,
         study_name=study.name,
@@ -119,17 +123,21 @@ def end_interrupted(opened: optuna.Study) -> list[int]:
 class StudySearch(OptunaSearch):
     """OptunaSearch with honest endings.
 
-    A trial that trained to its end is COMPLETE with its best value, one that was stopped before is PRUNED, one
-    that raised is FAIL; the last result, the error and the full configuration become user attributes. From
-    `deadline` (time.monotonic) on it suggests nothing.
+    A trial that trained to its end is COMPLETE, one that was stopped before is PRUNED, one that raised is FAIL; the
+    metrics of its last result become user attributes. From `deadline` (time.monotonic) on nothing is suggested, and
+    a trial that is stopped before its end stays RUNNING: cut off, not judged, it is left to `end_interrupted`.
     """
 
     def __init__(self, opened: optuna.Study, study: Study, steps: int, deadline: float | None) -> None:
         super().__init__(space=None, metric="objective", mode="max")
         self._space, self._ot_study = study.space, opened
         self.steps, self.deadline = steps, deadline
-        self.last: dict[str, dict[str, Any]] = {}
-        self.errors: dict[str, str] = {}
+        self.reported: dict[str, int] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() > self.deadline
 
     def number(self, trial_id: str) -> int:
         """Return Optuna's number of a Tune trial."""
@@ -137,37 +145,36 @@ class StudySearch(OptunaSearch):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the fields that vary and the trial's number, or FINISHED after the deadline."""
-        if self.deadline is not None and time.monotonic() > self.deadline:
+        if self.over:
             return str(Searcher.FINISHED)
         values = super().suggest(trial_id)
         return None if values is None else {**values, "trial": self.number(trial_id)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report the objective so far to Optuna."""
-        self.last[trial_id] = result
-        self._ot_trials[trial_id].report(result["objective"], result["training_iteration"])
+        """Report the objective so far to Optuna. Tune does not call this for the result that stops a trial."""
+        step = result["training_iteration"]
+        if self.reported.get(trial_id) != step:
+            self._ot_trials[trial_id].report(result["objective"], step)
+            self.reported[trial_id] = step
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how the trial ended."""
+        """Tell Optuna how the trial ended; `result` is its last one, where there is one."""
         trial = self._ot_trials[trial_id]
-        last = self.last.get(trial_id, {})
-        for name, value in _attributes(last).items():
-            trial.set_user_attr(name, value)
-        if error or not last:
+        if error or not result:
             self._ot_study.tell(trial, state=TrialState.FAIL)
-        elif last["training_iteration"] >= self.steps:
-            self._ot_study.tell(trial, last["objective"])
-        else:
-            self._ot_study.tell(trial, state=TrialState.PRUNED)  # with the last reported value, the best so far
+            return
+        self.on_trial_result(trial_id, result)
+        for name in ATTRIBUTES:
+            if name in result:
+                trial.set_user_attr(name, result[name])
+        if result["training_iteration"] >= self.steps:
+            self._ot_study.tell(trial, result["objective"])
+        elif not self.over:
+            self._ot_study.tell(trial, state=TrialState.PRUNED)
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: the database holds all there is."""
         Path(checkpoint_path).touch()
-
-
-def _attributes(result: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("dice", "iou", "precision", "recall", "best_epoch", "epochs_trained", "seconds", "dice_std")
-    return {name: result[name] for name in names if name in result}
 
 
 logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)

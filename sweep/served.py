@@ -5,7 +5,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import numpy.typing as npt
 
 from sn7.ensemble import load_predictor
 from sn7.windows import predict_array
@@ -18,9 +17,8 @@ class ServedEnsemble(mlflow.pyfunc.PythonModel):
         """Load the ensemble folder that travels with the model."""
         self.predictor = load_predictor(Path(context.artifacts["ensemble"]))
 
-    def predict(
-        self, context: Any, model_input: npt.NDArray[np.uint8], params: dict[str, Any] | None = None
-    ) -> npt.NDArray[np.float32]:
+    # Without type hints: MLflow takes those for a schema, of its own kind only.
+    def predict(self, context, model_input, params=None):
         """Return the probs of each image; images of any size, in overlapping windows."""
         images = np.asarray(model_input, dtype=np.uint8).transpose(0, 3, 1, 2)
         return np.stack([predict_array(image, self.predictor) for image in images])

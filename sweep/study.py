@@ -21,7 +21,7 @@ from sweep.space import parse_search
 __all__ = ["Resources", "Study", "check_same_study", "load_study", "save_study"]
 
 TABLES = ("study", "resources", "data", "train", "search")
-RESERVED = ("prepared",)
+RESERVED = ("prepared", "mlartifacts", "mlflow.db")
 """Names of folders that results/ has besides one a study."""
 
 
@@ -30,7 +30,7 @@ class Resources:
     """What one trial, or one fold of the cross-validation, occupies."""
 
     gpu: float = 0.0
-    """Share of a GPU, or a whole number of them."""
+    """Share of a GPU; a training uses one at most."""
     cpu: int = 1
 
 
@@ -73,7 +73,7 @@ class Study:
     @property
     def grace(self) -> int:
         """Epochs before a trial can be pruned, resolved."""
-        return self.grace_epochs or max(2, self.base.epochs // 4)
+        return self.grace_epochs or min(self.base.epochs, max(2, self.base.epochs // 4))
 
     def to_toml(self) -> dict[str, Any]:
         """Return the study as the tables of a study file, every default written out."""
@@ -148,7 +148,9 @@ def _typed(table: dict[str, Any], types: dict[str, Any], name: str) -> None:
 def check_study(study: Study) -> Study:
     """Return the study if it can be run, else raise StudyInvalid, ConfigError or EncoderUnknown."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", study.name) or study.name in RESERVED:
-        raise StudyInvalid(f"study.name = {study.name!r}; wanted letters, digits, '.', '_' or '-', and not 'prepared'.")
+        raise StudyInvalid(
+            f"study.name = {study.name!r}; wanted letters, digits, '.', '_' or '-', and none of {', '.join(RESERVED)}."
+        )
     for name, low in (
         ("trials", 1),
         ("folds", 2),
@@ -157,14 +159,12 @@ def check_study(study: Study) -> Study:
         ("max_hours", 0),
         ("seed", 0),
     ):
-        if getattr(study, name) < low:
+        if not low <= getattr(study, name) < 2**31:
             raise StudyInvalid(f"study.{name} = {getattr(study, name)}; wanted at least {low}.")
     if study.refit > study.trials:
         raise StudyInvalid(f"study.refit = {study.refit} of study.trials = {study.trials}; wanted at most as many.")
-    if study.resources.cpu < 1 or study.resources.gpu < 0:
-        raise StudyInvalid(f"resources = {study.resources}; wanted cpu of at least 1 and gpu of at least 0.")
-    if study.resources.gpu > 1 and study.resources.gpu % 1:
-        raise StudyInvalid(f"resources.gpu = {study.resources.gpu}; wanted a share of one GPU or a whole number.")
+    if study.resources.cpu < 1 or not 0 <= study.resources.gpu <= 1:
+        raise StudyInvalid(f"resources = {study.resources}; wanted cpu of at least 1 and gpu from 0 to 1.")
     if study.validation != "folds":
         require_split_name(study.validation)
     _check_fields(study)

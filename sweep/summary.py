@@ -4,24 +4,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.leaderboard import METRICS, Row
+from sweep.leaderboard import Row
+from sweep.search import ATTRIBUTES
 
 __all__ = ["closing", "headline"]
 
 HEAD = 5
 """Rows of the leaderboard that are shown; the notebook recipe's comes on top of them."""
-PLAIN = ("rank", "trial", "recipe", "state", *METRICS, "error")
+PLAIN = ("rank", "trial", "recipe", "state", *ATTRIBUTES, "error")
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """Return what a study found, in a sentence."""
     ensemble, winner = summary["ensemble"], summary["winner"]
     notebook = summary["notebook"]
-    beside = f", the notebook recipe {notebook['dice']:.3f}" if notebook and notebook["dice"] != "" else ""
+    beside = f" (the notebook recipe {notebook['dice']:.3f})" if notebook and notebook["dice"] != "" else ""
     return (
-        f"Of {summary['trials']} trials the best, {winner['trial']}, reached Dice {winner['dice']:.3f} on the "
-        f"validation scenes{beside}; the ensemble of {ensemble['models']} models reached "
-        f"{ensemble['out_of_fold']['dice']:.3f} out of fold."
+        f"The best of {summary['trials']} trials, {winner['trial']}, reached Dice {winner['dice']:.3f}{beside} on the "
+        f"validation scenes at its best epoch; the ensemble of {ensemble['models']} fold models has "
+        f"{ensemble['out_of_fold']['dice']:.3f} out of fold, over all labelled images."
     )
 
 
@@ -41,7 +42,8 @@ def closing(summary: Mapping[str, Any], rows: Sequence[Row], results: Path, ui: 
         lines.append(f"… and {len(rows) - len(shown)} more")
     lines += ["", headline(summary), ""]
     lines += [f"{what:12} {place}  ({note})" for what, place, note in places]
-    if not summary["predicted"]:
+    lines += [f"skipped: {sentence}" for sentence in summary["skipped"]]
+    if not summary["predicted"] and not summary["skipped"]:
         lines.append("no final scenes: the data set has none below test_public")
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Any
+from typing import Any, Literal
 
 from ray import tune
 
@@ -24,6 +24,8 @@ class Job:
     prepared: Path
     base: TrainConfig
     splits: tuple[Split, ...]
+    keep: Literal["best", "last"] = "best"
+    """Epoch of the models; the last where they are judged out of fold."""
 
     @property
     def steps(self) -> int:
@@ -62,7 +64,7 @@ class Objective:
             "objective": means["dice"],
             **means,
             "dice_std": pstdev(best.dice for best in self.best),
-            "best_epoch": self.best[-1].epoch,
+            "best_epoch": round(fmean(best.epoch for best in self.best)),
             "epochs_trained": self.step,
             "seconds": time.monotonic() - self.started,
             "split": self.splits[index].name,
@@ -86,4 +88,4 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
         def report(metrics: EpochMetrics, index: int = index) -> None:
             tune.report(objective.add(index, metrics))
 
-        train(train_config, prepared, split, split_folder(job.results, number, split.name), report)
+        train(train_config, prepared, split, split_folder(job.results, number, split.name), report, job.keep)

@@ -11,18 +11,14 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 
-from sn7.config import TrainConfig
 from sn7.errors import StudyInvalid
 from sweep.board import Board
 from sweep.records import Records
-from sweep.search import NOTEBOOK, STATES, StudySearch, ended_trials, record_error
+from sweep.search import ATTRIBUTES, NOTEBOOK, STATES, StudySearch, ended_trials, record_error
 from sweep.study import Study
-from sweep.trial import Job, run_trial
+from sweep.trial import Job, run_trial, split_folder
 
 __all__ = ["run_trials", "slots"]
-
-SUMMARY = ("dice", "iou", "precision", "recall", "best_epoch", "seconds")
-"""Attributes of an ended trial that go to MLflow as best_…"""
 
 
 def slots(study: Study) -> int:
@@ -50,13 +46,18 @@ class StudyCallback(tune.Callback):
         self.records, self.board = records, board
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Open the trial's run, with its complete configuration."""
+        """Open the trial's run."""
+        self._open(trial)
+
+    def _open(self, trial: Trial) -> int:
         number = self.search.number(trial.trial_id)
-        fields = {name: value for name, value in trial.config.items() if name != "trial"}
-        config = TrainConfig.from_dict(fields, base=self.job.base)
-        notebook = self.opened.trials[number].user_attrs.get(NOTEBOOK, False)
-        self.records.start(number, config.to_dict(), notebook)
-        self.board.start(number)
+        if number not in self.board.running:
+            # Not as a TrainConfig: values that do not go together fail the trial, not the driver.
+            config = {**self.job.base.to_dict(), **{k: v for k, v in trial.config.items() if k != "trial"}}
+            notebook = self.opened.trials[number].user_attrs.get(NOTEBOOK, False)
+            self.records.start(number, config, notebook)
+            self.board.start(number)
+        return number
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -67,41 +68,43 @@ class StudyCallback(tune.Callback):
         epoch = metrics.pop("epoch")
         several = len(self.job.splits) > 1
         prefix = f"{result['split']}/" if several else ""
-        named = {f"{prefix}{name}": value for name, value in metrics.items()}
-        self.records.epoch(number, epoch, {**named, "objective": result["objective"]})
+        self.records.epoch(number, epoch, {f"{prefix}{name}": value for name, value in metrics.items()})
+        self.records.epoch(number, result["training_iteration"], {"objective": result["objective"]})
         where = f"{result['split'] + ' ' if several else ''}epoch {epoch}/{self.job.base.epochs}"
         self.board.epoch(number, where, result["objective"])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the run of a trial that came to its end or was stopped."""
-        self._end(trial, "")
+        self._end(self._open(trial), "")
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Close the run of a trial that raised, with its traceback."""
+        """Close the run of a trial that raised, with its traceback; it may never have started."""
         path = trial.error_file
-        self._end(trial, Path(path).read_text(encoding="utf-8") if path else "no traceback was left")
+        self._end(self._open(trial), Path(path).read_text(encoding="utf-8") if path else "no traceback was left")
 
-    def _end(self, trial: Trial, error: str) -> None:
-        number = self.search.number(trial.trial_id)
-        if number not in self.board.running:
-            return  # stopped before it started: there is no run to close
+    def _end(self, number: int, error: str) -> None:
         ended = self.opened.trials[number]
+        if not ended.state.is_finished():
+            self.board.cut_off(number)
+            return
         state = STATES[ended.state]
         if error:
             record_error(self.opened, number, error)
-        summary = {name: ended.user_attrs[name] for name in SUMMARY if name in ended.user_attrs}
-        self.records.end(number, state, summary, error)
+        summary = {name: ended.user_attrs[name] for name in ATTRIBUTES if name in ended.user_attrs}
+        folders = [split_folder(self.job.results, number, split.name) for split in self.job.splits]
+        histories = [path for folder in folders if (path := folder / "history.csv").exists()]
+        self.records.end(number, state, summary, error, histories)
         self.board.end(number, state, self.job.steps - int(ended.user_attrs.get("epochs_trained", 0)))
 
 
-def run_trials(study: Study, job: Job, opened: optuna.Study, records: Records, board: Board) -> None:
+def run_trials(study: Study, job: Job, opened: optuna.Study, records: Records, board: Board) -> bool:
     """Run the trials that the study still lacks; each ends in Optuna's database and in the records.
 
-    Returns when all have ended, when `max_hours` is over, or after Ctrl-C.
+    Returns True when all have ended or `max_hours` are over, False after Ctrl-C.
     """
     missing = study.trials - len(ended_trials(opened))
     if missing <= 0:
-        return
+        return True
     deadline = time.monotonic() + study.max_hours * 3600 if study.max_hours else None
     search = StudySearch(opened, study, job.steps, deadline)
     # ASHA ends a trial at max_t itself, before its code has finished: one step more than there are.
@@ -130,6 +133,7 @@ def run_trials(study: Study, job: Job, opened: optuna.Study, records: Records, b
         ),
     )
     tuner.fit()
+    return search.over or len(ended_trials(opened)) >= study.trials
 
 
 class _Scheduler(ASHAScheduler):
@@ -143,8 +147,10 @@ class _Scheduler(ASHAScheduler):
         self.exempt = exempt
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return whether the trial goes on; one at its last step does, to finish its files."""
         decision = str(super().on_trial_result(controller, trial, result))
-        return self.CONTINUE if trial.config["trial"] in self.exempt else decision
+        at_its_end = result["training_iteration"] >= self._max_t - 1
+        return self.CONTINUE if at_its_end or trial.config["trial"] in self.exempt else decision
 
 
 class _Deadline(tune.Stopper):

@@ -35,7 +35,7 @@ def test_training_learns_and_leaves_its_files(
         assert [float(row["dice"]) for row in csv.DictReader(file)] == [metrics.dice for metrics in seen]
     _, described = load_model(tmp_path / "out" / "model")
     assert described.config == SMALL
-    assert described.training["best"]["epoch"] == result.best.epoch
+    assert described.training["epoch"]["epoch"] == result.best.epoch
     assert described.training["split"]["validation"] == ["scene2"]
 
 
@@ -73,7 +73,7 @@ def test_an_exception_of_the_report_ends_the_training(
     with pytest.raises(SystemExit):
         train(SMALL, make_prepared(), split, tmp_path / "out", stop)
     assert read_result(tmp_path / "out") is None
-    assert json.loads((tmp_path / "out" / "model" / "model.json").read_text())["training"]["best"]["epoch"] == 1
+    assert json.loads((tmp_path / "out" / "model" / "model.json").read_text())["training"]["epoch"]["epoch"] == 1
 
 
 def test_validation_counts_by_hand() -> None:

@@ -32,8 +32,9 @@ def test_parent_trial_and_fold(uri: str, tmp_path: Path) -> None:
     records.end(0, "COMPLETE", {"dice": 0.5})
     history = tmp_path / "history.csv"
     history.write_text("epoch,dice\n1,0.4\n")
-    records.fold(0, 1, {"dice": 0.4}, [history])
-    records.close("COMPLETE", {"out_of_fold_dice": 0.45})
+    records.fold(0, 1, "COMPLETE", {"dice": 0.4}, [history])
+    records.measure({"out_of_fold_dice": 0.45})
+    records.close("COMPLETE")
     assert _runs(uri, "nested") == [
         ("nested", "FINISHED", "COMPLETE"),
         ("trial 0", "FINISHED", "COMPLETE"),
@@ -73,5 +74,5 @@ def test_a_second_start_finds_its_runs(uri: str, tmp_path: Path) -> None:
         records.end(0, "COMPLETE", {})
         assert len(_runs(uri, "again")) == wanted
     later = Records(uri, tmp_path, "again", "one")
-    later.fold(0, 0, {"dice": 0.4}, [])
+    later.fold(0, 0, "COMPLETE", {"dice": 0.4}, [])
     assert ("trial 0", "FINISHED", "COMPLETE") in _runs(uri, "again"), "a later fold leaves its trial ended"

@@ -40,23 +40,43 @@ def test_the_seed_decides_what_is_drawn(study: Study) -> None:
 
 
 def test_endings_are_told_apart(study: Study, tmp_path: Path) -> None:
-    """To the end: COMPLETE with the best value. Stopped: PRUNED. Raised: FAIL."""
+    """To the end: COMPLETE. Stopped: PRUNED, with the result that Tune hands over only then. Raised: FAIL."""
     opened = open_optuna(study, tmp_path)
-    search = StudySearch(opened, study, 2, None)
-    for name in "abc":
+    search = StudySearch(opened, study, 3, None)
+    for name in "abcd":
         search.suggest(name)
-    search.on_trial_result("a", _result(1, 0.4))
-    search.on_trial_result("a", _result(2, 0.6, best_epoch=2))
-    search.on_trial_complete("a", _result(2, 0.6))
+    for step, objective in ((1, 0.4), (2, 0.6), (3, 0.6)):
+        search.on_trial_result("a", _result(step, objective))
+    search.on_trial_complete("a", _result(3, 0.6, best_epoch=2))
     search.on_trial_result("b", _result(1, 0.2))
-    search.on_trial_complete("b", _result(1, 0.2))
-    search.on_trial_complete("c", error=True)
+    search.on_trial_complete("b", _result(2, 0.3))
+    search.on_trial_complete("c", _result(1, 0.1))
+    search.on_trial_complete("d", error=True)
     trials = opened.get_trials()
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
-    assert [trial.value for trial in trials] == [0.6, 0.2, None]
-    assert trials[0].intermediate_values == {1: 0.4, 2: 0.6}
-    assert trials[0].user_attrs == {NOTEBOOK: True, "dice": 0.6, "best_epoch": 2, "epochs_trained": 2}
-    assert [trial.number for trial in ended_trials(opened)] == [0, 1, 2]
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL]
+    assert [trial.state for trial in trials] == states
+    assert [trial.value for trial in trials] == [0.6, 0.3, 0.1, None]
+    assert trials[0].intermediate_values == {1: 0.4, 2: 0.6, 3: 0.6}
+    assert trials[0].user_attrs == {NOTEBOOK: True, "dice": 0.6, "best_epoch": 2, "epochs_trained": 3}
+    assert trials[1].intermediate_values == {1: 0.2, 2: 0.3}
+    assert [trial.number for trial in ended_trials(opened)] == [0, 1, 2, 3]
+
+
+def test_the_deadline_cuts_off_without_a_verdict(study: Study, tmp_path: Path) -> None:
+    """A trial that is stopped by the deadline does not count, and its configuration comes again."""
+    opened = open_optuna(study, tmp_path)
+    search = StudySearch(opened, study, 3, None)
+    first = search.suggest("a")
+    search.suggest("b")
+    search.deadline = 0.0
+    search.on_trial_complete("a", _result(1, 0.1))
+    search.on_trial_complete("b", _result(3, 0.5))
+    assert [trial.state for trial in opened.get_trials()] == [TrialState.RUNNING, TrialState.COMPLETE]
+    assert end_interrupted(opened) == [0]
+    assert [trial.number for trial in ended_trials(opened)] == [1]
+    again = StudySearch(opened, study, 3, None).suggest("c")
+    assert isinstance(again, dict) and isinstance(first, dict)
+    assert again == {**first, "trial": 2}
 
 
 def test_after_the_deadline_nothing_is_suggested(study: Study, tmp_path: Path) -> None:
@@ -96,8 +116,9 @@ def test_a_resumed_study_does_not_draw_the_same_again(study: Study, tmp_path: Pa
 def test_a_damaged_database_is_named(study: Study, tmp_path: Path) -> None:
     """One sentence with its path."""
     (tmp_path / "optuna.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(ResultsConflict, match=r"optuna\.db cannot be opened"):
+    with pytest.raises(ResultsConflict, match=r"optuna\.db cannot be opened") as caught:
         open_optuna(study, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_reason_of_a_failure_is_kept_after_the_trial_has_ended(study: Study, tmp_path: Path) -> None:
