@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from sn7.errors import DataMissing, ImageUnreadable
+from sn7.errors import DataMissing
 
 __all__ = [
     "IMAGE_FOLDERS",
@@ -21,7 +21,6 @@ __all__ = [
     "Image",
     "LabelKind",
     "Scene",
-    "image_shape",
     "read_catalog",
     "read_scene",
 ]
@@ -108,20 +107,6 @@ def read_scene(folder: Path) -> Scene:
     udms = _listing(folder / "UDM_masks")
     found = [_image(folder.name, path, labels, udms) for path in images]
     return Scene(folder.name, folder, tuple(sorted(found, key=lambda image: (image.date, image.name))))
-
-
-def image_shape(path: Path) -> tuple[int, int]:
-    """Return the height and width of an image in pixels; reads only its header.
-
-    Raises ImageUnreadable.
-    """
-    import rasterio  # here, so that listing a data set stays cheap
-
-    try:
-        with rasterio.open(path, driver="GTiff") as source:
-            return source.height, source.width
-    except (rasterio.RasterioIOError, OSError) as error:
-        raise ImageUnreadable(f"{path} cannot be read as a GeoTIFF ({error}); download it again.") from error
 
 
 def _read_scenes(folder: Path) -> tuple[Scene, ...]:

@@ -1,10 +1,9 @@
-import shutil
 from pathlib import Path
 
 import pytest
 
-from sn7.catalog import image_shape, read_catalog, read_scene
-from sn7.errors import DataMissing, ImageUnreadable
+from sn7.catalog import read_catalog, read_scene
+from sn7.errors import DataMissing
 
 SCENE = "L15-0001E-0001N_100_3000_13"
 
@@ -132,19 +131,6 @@ def test_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
         read_catalog(tmp_path)
 
 
-def test_shape_from_the_header(make_data, tmp_path: Path) -> None:
-    """Height and width, in this order; a damaged file is named."""
-    scene = read_catalog(make_data(scenes=1, months=1, shape=(33, 31))).training[0]
-    path = scene.images[0].path
-    assert image_shape(path) == (33, 31)
-    path.write_bytes(b"no TIFF")
-    with pytest.raises(ImageUnreadable, match=path.name):
-        image_shape(path)
-    shutil.rmtree(scene.folder)
-    with pytest.raises(ImageUnreadable, match=path.name):
-        image_shape(path)
-
-
 def test_real_fragments(mini: Path) -> None:
     """The real folders are read as what they are."""
     catalog = read_catalog(mini)
@@ -155,4 +141,3 @@ def test_real_fragments(mini: Path) -> None:
         "L15-0331E-1257N_1327_3160_13": ["2018-01"],
     }
     assert {image.label_kind for scene in catalog.training for image in scene.images} == {"labels_match"}
-    assert image_shape(catalog.final[0].images[0].path) == (1023, 1024)
