@@ -15,21 +15,20 @@ from sn7.prepared import Prepared
 from sn7.train import EpochMetrics, read_result, train
 from sn7.trainloop import ValidationMetrics, autocast
 
-SMALL = TrainConfig(encoder="xresnet18", tile_size=32, batch_size=4, epochs=3, lr_max=3e-3)
+SMALL = TrainConfig(encoder="xresnet18", tile_size=32, batch_size=4, epochs=6, lr_max=1e-3, encoder_lr_factor=1.0)
 
 
 def test_training_learns_and_leaves_its_files(
     make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path
 ) -> None:
-    """Bright squares are found after three epochs; model, history and result agree on the best epoch."""
+    """Bright squares are found after six epochs; model, history and result agree on the best epoch."""
     seen: list[EpochMetrics] = []
     result = train(SMALL, make_prepared(), split, tmp_path / "out", seen.append)
-    assert [metrics.epoch for metrics in seen] == [1, 2, 3]
+    assert [metrics.epoch for metrics in seen] == [1, 2, 3, 4, 5, 6]
     assert result.best == max(seen, key=lambda metrics: metrics.dice)
-    everything_building = 2 * 0.14 / (1 + 0.14)  # 14 % of the pixels are building
-    assert result.best.dice > 1.5 * everything_building
+    assert result.best.dice > 0.6  # "everything is a building" scores 0.25
     assert seen[-1].train_loss < seen[0].train_loss
-    assert (result.training_tiles, result.validation_tiles, result.epochs) == (8, 4, 3)
+    assert (result.training_tiles, result.validation_tiles, result.epochs) == (8, 4, 6)
     assert read_result(tmp_path / "out") == result
     with (tmp_path / "out" / "history.csv").open() as file:
         assert [float(row["dice"]) for row in csv.DictReader(file)] == [metrics.dice for metrics in seen]
