@@ -61,7 +61,11 @@ def _sample(options: argparse.Namespace) -> str:
     from sn7.sample import make_sample
 
     report = make_sample(options.out, options.scenes, options.months, options.size, options.seed)
-    return f"{options.out}: {report}"
+    return (
+        f"{options.out}: {report.scenes} scenes to train on, {report.test_scenes} to predict; {report.images} images, "
+        f"{report.images_with_udm} of them with UDM; {report.buildings:,} buildings in {report.footprints:,} footprints, "
+        f"{report.building_share:.1%} of the pixels"
+    )
 
 
 def _add_prepare(commands: Any) -> argparse.ArgumentParser:

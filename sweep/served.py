@@ -17,7 +17,9 @@ class ServedEnsemble(mlflow.pyfunc.PythonModel):
         """Load the ensemble folder that travels with the model."""
         self.predictor = load_predictor(Path(context.artifacts["ensemble"]))
 
-    # Without type hints: MLflow takes those for a schema, of its own kind only.
+    # MLflow takes type hints of `predict` for a schema of its own kind, and without any it asks for them.
+    _skip_type_hint_validation = True
+
     def predict(self, context, model_input, params=None):
         """Return the probs of each image; images of any size, in overlapping windows."""
         images = np.asarray(model_input, dtype=np.uint8).transpose(0, 3, 1, 2)

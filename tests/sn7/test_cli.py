@@ -46,6 +46,7 @@ def test_sample_and_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     """From nothing to prepared arrays; a second prepare reuses all; a second sample is refused."""
     data, out = tmp_path / "data", tmp_path / "prepared"
     assert main(["sample", str(data), "--scenes", "2", "--months", "1", "--size", "64"]) == 0
+    assert "2 scenes to train on, 1 to predict; 3 images" in _said(capsys)[0]
     assert main(["prepare", str(data), str(out)]) == 0
     assert "2 images of 2 scenes, 2 prepared, 0 reused, 0 unlabelled" in _said(capsys)[0]
     assert main(["prepare", str(data), str(out)]) == 0

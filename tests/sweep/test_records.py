@@ -1,10 +1,19 @@
 """MLflow's runs, in a real embedded store."""
 
+import warnings
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 
+from sn7.config import TrainConfig
+from sn7.ensemble import load_predictor, save_ensemble
+from sn7.modeldir import save_model
+from sn7.unet import build_unet
+from sn7.windows import predict_array
 from sweep.records import Records, default_tracking_uri
 
 
@@ -76,3 +85,23 @@ def test_a_second_start_finds_its_runs(uri: str, tmp_path: Path) -> None:
     later = Records(uri, tmp_path, "again", "one")
     later.fold(0, 0, "COMPLETE", {"dice": 0.4}, [])
     assert ("trial 0", "FINISHED", "COMPLETE") in _runs(uri, "again"), "a later fold leaves its trial ended"
+
+
+def test_the_ensemble_is_a_registered_model(uri: str, tmp_path: Path) -> None:
+    """It loads by its alias and predicts what the folder predicts; a second one becomes the champion."""
+    config = TrainConfig(encoder="xresnet18", tile_size=32)
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", build_unet(config), config, {})
+    save_ensemble(tmp_path / "ensemble", [tmp_path / "model"], 0.25, {})
+    records = Records(uri, tmp_path, "served", "identity")
+    with warnings.catch_warnings(record=True) as caught:
+        versions = [records.register(tmp_path / "ensemble", "made by a test") for _ in range(2)]
+    assert not [str(warning.message) for warning in caught if "hint" in str(warning.message)]
+    assert versions == ["1", "2"]
+    assert str(records.client.get_model_version_by_alias("served", "champion").version) == "2"
+    served = mlflow.pyfunc.load_model("models:/served@champion")
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), np.uint8)
+    alone = predict_array(images[1].transpose(2, 0, 1), load_predictor(tmp_path / "ensemble"))
+    probs = served.predict(images)
+    assert probs.shape == (2, 40, 64) and probs.dtype == np.float32
+    np.testing.assert_allclose(probs[1], alone, atol=1e-6)
