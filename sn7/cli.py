@@ -63,8 +63,8 @@ def _sample(options: argparse.Namespace) -> str:
     report = make_sample(options.out, options.scenes, options.months, options.size, options.seed)
     return (
         f"{options.out}: {report.scenes} scenes to train on, {report.test_scenes} to predict; {report.images} images, "
-        f"{report.images_with_udm} of them with UDM; {report.buildings:,} buildings in {report.footprints:,} footprints, "
-        f"{report.building_share:.1%} of the pixels"
+        f"{report.images_with_udm} of them with UDM; {report.buildings:,} buildings in {report.footprints:,} "
+        f"footprints, {report.building_share:.1%} of the pixels"
     )
 
 
