@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (_add_sample, _add_prepare, _add_train, _add_predict):
         command = add(commands)
         command.add_argument("--verbose", action="store_true", help="show the traceback of an error")
-        command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+        command.formatter_class = argparse.RawDescriptionHelpFormatter  # keeps the lines of the epilog
     return parser
 
 
@@ -49,10 +49,15 @@ def _add_sample(commands: Any) -> argparse.ArgumentParser:
         "sample", help="generate a small data set in the SpaceNet 7 layout"
     )
     command.add_argument("out", type=Path, help="folder to make")
-    command.add_argument("--scenes", type=int, default=6, help="scenes to train on; a third as many come to predict")
-    command.add_argument("--months", type=int, default=4, help="monthly images of each scene")
-    command.add_argument("--size", type=int, default=320, help="side of an image, px")
-    command.add_argument("--seed", type=int, default=0, help="same seed, same files")
+    command.add_argument(
+        "--scenes",
+        type=int,
+        default=6,
+        help="scenes to train on; a third as many come to predict (default: %(default)s)",
+    )
+    command.add_argument("--months", type=int, default=4, help="monthly images of each scene (default: %(default)s)")
+    command.add_argument("--size", type=int, default=320, help="side of an image, px (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="same seed, same files (default: %(default)s)")
     command.set_defaults(command=_sample)
     return command
 
@@ -92,20 +97,20 @@ def _prepare(options: argparse.Namespace) -> str:
 
 
 def _add_train(commands: Any) -> argparse.ArgumentParser:
-    fields = "\n".join(f"  {spec.name:18} {spec.help} ({spec.default})" for spec in field_specs().values())
+    fields = "\n".join(f"  {spec.name:18} {spec.help} (default: {spec.default})" for spec in field_specs().values())
     command: argparse.ArgumentParser = commands.add_parser(
-        "train", help="train one configuration on one split", epilog="fields of a configuration: " + fields
+        "train", help="train one configuration on one split", epilog="fields of a configuration:\n" + fields
     )
     command.add_argument("prepared", type=Path, help="folder of `sn7 prepare`")
     command.add_argument("out", type=Path, help="folder for model/, history.csv and result.json")
     command.add_argument(
-        "--config", default="notebook", help="a TOML file of fields, or a recipe: " + ", ".join(RECIPES)
+        "--config", default="notebook", help="a TOML file of fields, or the name of a recipe (default: %(default)s)"
     )
     command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one field; may be repeated")
     which = command.add_mutually_exclusive_group()
-    which.add_argument("--split", default="random:0", help="notebook, lxastro0 or random:SEED")
+    which.add_argument("--split", default="random:0", help="notebook, lxastro0 or random:SEED (default: %(default)s)")
     which.add_argument("--fold", type=int, help="validate on this fold, from 0")
-    command.add_argument("--folds", type=int, default=5, help="number of folds")
+    command.add_argument("--folds", type=int, default=5, help="number of folds (default: %(default)s)")
     command.set_defaults(command=_train)
     return command
 

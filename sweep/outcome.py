@@ -144,7 +144,6 @@ def _summary(
         },
         "predicted": len(predicted.written),
         "skipped": [*failed, *predicted.skipped],
-        "seconds": sum(float(row["seconds"] or 0) for row in rows),
     }
 
 

@@ -128,7 +128,7 @@ def run_trials(study: Study, job: Job, opened: optuna.Study, records: Records, b
             name="tune",
             storage_path=str(job.results / "ray"),
             callbacks=[StudyCallback(search, opened, job, records, board)],
-            stop=_Deadline(deadline),
+            stop=_Deadline(search),
             verbose=0,
         ),
     )
@@ -154,13 +154,13 @@ class _Scheduler(ASHAScheduler):
 
 
 class _Deadline(tune.Stopper):
-    """Ends every trial at its next report once the deadline has passed."""
+    """Ends every trial at its next report once the search's deadline has passed, but for one at its last step."""
 
-    def __init__(self, deadline: float | None) -> None:
-        self.deadline = deadline
+    def __init__(self, search: StudySearch) -> None:
+        self.search = search
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
+        return self.search.over and result["training_iteration"] < self.search.steps
 
     def stop_all(self) -> bool:
         return False
