@@ -39,8 +39,8 @@ def finish(plan: Plan, opened: optuna.Study, results: Path, data: Path, records:
     best = [_member(plan, trial) for trial in best_trials(opened, plan.study.refit)]
     if not best:
         raise StudyInvalid(
-            f"none of the {len(opened.trials)} trials of study {plan.study.name} trained to its end, so there is no "
-            "ensemble to build; see the column error of leaderboard.csv, or give it more time and --resume."
+            f"no trial of study {plan.study.name} has trained to its end, so there is no ensemble to build; see the "
+            "column error of leaderboard.csv, or give it more time and --resume."
         )
     compared = best + _notebook(plan, opened, best, results)
     failed = _cross_validate(plan, compared, results, records)
