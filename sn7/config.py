@@ -74,7 +74,12 @@ class TrainConfig:
     encoder: str = _field("xresnet34", "name of a fastai xresnet or a timm encoder, the first half of the U-Net")
     tile_size: int = _field(255, "side of the square training tiles, in pixels", 32, 2048)
     tile_overlap: int = _field(0, "pixels shared by neighbouring training tiles", 0, 1024)
-    images_per_scene: int = _field(1, "labelled images taken of each training scene, the earliest first", 1, 1000)
+    images_per_scene: int = _field(1, "labelled images taken of each training scene", 1, 1000)
+    image_selection: str = _field(
+        "first",
+        "which they are: first takes the earliest, spread the most valid of each of as many periods, all takes all",
+        choices=("first", "spread", "all"),
+    )
     validation_images: int = _field(1, "labelled images taken of each validation scene, the earliest first", 1, 1000)
     undersample: bool = _field(True, "leave tiles without buildings out of training (never out of validation)")
     batch_size: int = _field(12, "tiles in a training step", 1, 4096)

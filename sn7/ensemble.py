@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from sn7.errors import ModelInvalid
 from sn7.files import atomic_dir, read_json, write_json
-from sn7.loader import round_up
 from sn7.metrics import ThresholdCurve
 from sn7.modeldir import load_model
+from sn7.tiles import round_up
 from sn7.train import default_device
 from sn7.trainloop import autocast
 from sn7.unet import normalize

@@ -5,10 +5,15 @@ to do. The command line prints it without a traceback and exits with 1.
 """
 
 __all__ = [
+    "ArchiveInvalid",
     "ClusterUnavailable",
     "ConfigError",
+    "DataDefective",
     "DataMissing",
+    "DiskFull",
+    "DownloadFailed",
     "EncoderUnknown",
+    "FolderUnwritable",
     "ImageUnreadable",
     "LabelsUnreadable",
     "ModelInvalid",
@@ -17,8 +22,11 @@ __all__ = [
     "SceneUnlabelled",
     "Sn7Error",
     "SplitInvalid",
+    "StorageUnavailable",
     "StudyInvalid",
+    "TrackingUnavailable",
     "TrainingDiverged",
+    "WorkerLost",
 ]
 
 
@@ -32,6 +40,10 @@ class ConfigError(Sn7Error):
 
 class DataMissing(Sn7Error):
     """A data set folder is missing, empty, or not in the SpaceNet 7 layout."""
+
+
+class DataDefective(Sn7Error):
+    """A data set has files for whose sake nothing could be trained on it."""
 
 
 class ImageUnreadable(Sn7Error):
@@ -48,6 +60,10 @@ class SceneUnlabelled(Sn7Error):
 
 class PreparedInvalid(Sn7Error):
     """A prepared folder is missing, unfinished or of another version."""
+
+
+class StorageUnavailable(Sn7Error):
+    """A URL of a data set or a prepared set cannot be read or written."""
 
 
 class SplitInvalid(Sn7Error):
@@ -76,3 +92,27 @@ class ClusterUnavailable(Sn7Error):
 
 class ResultsConflict(Sn7Error):
     """A results folder holds something that would be overwritten or mixed up."""
+
+
+class TrackingUnavailable(Sn7Error):
+    """An MLflow server does not answer or does not let us in, or its address cannot be used."""
+
+
+class FolderUnwritable(Sn7Error):
+    """A folder that files should be written to does not let us."""
+
+
+class DiskFull(Sn7Error):
+    """A disk has no room for what is to be written, or a quota is used up."""
+
+
+class DownloadFailed(Sn7Error):
+    """A bucket or an object in it cannot be read, or the connection to it is cut."""
+
+
+class WorkerLost(Sn7Error):
+    """A process that works on images was killed from outside, as the system does where memory runs out."""
+
+
+class ArchiveInvalid(Sn7Error):
+    """An archive has a wrong checksum, is damaged, or holds what must not be unpacked."""

@@ -1,6 +1,5 @@
 """Pictures for people: polygons over their image, image beside mask and probs, curves of trials."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -9,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from affine import Affine
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sn7.files import atomic_file
+from sn7.panels import save_picture, triptych
 
 __all__ = ["learning_curves", "preview", "triptych"]
 
@@ -23,10 +22,6 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]
 """(epoch, value) of each trial, by the trial's name."""
 
 _OUTLINE = (255, 235, 0)  # yellow stands out from vegetation, soil and roofs, also for the colour-blind
-_INVALID = (128, 128, 128)
-_PANEL, _GAP, _TITLE = 294, 9, 30
-"""Side, distance and height of the title of a panel, in pixels: three make a picture of about 900."""
-_PROBS = (colormaps["inferno"](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def preview(rgb: npt.NDArray[np.uint8], polygons: gpd.GeoDataFrame, transform: Affine, path: Path) -> None:
@@ -43,32 +38,7 @@ def preview(rgb: npt.NDArray[np.uint8], polygons: gpd.GeoDataFrame, transform: A
     for ring in shapely.get_rings(polygons.geometry.affine_transform((~transform).to_shapely()).array):
         corners = np.minimum(shapely.get_coordinates(ring) * scale, (picture.width - 1, picture.height - 1))
         draw.line(corners.ravel().tolist(), fill=_OUTLINE, width=1)
-    _save(picture, path)
-
-
-def triptych(
-    rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], probs: npt.NDArray[np.float32], path: Path
-) -> None:
-    """Write image, mask and prediction side by side, about 900 px wide, as PNG, atomically.
-
-    RGB is uint8 (3, h, w), mask uint8 {0, 1} (h, w), probs float32 (h, w), NaN (grey) if invalid.
-    A building is a few pixels wide, and a panel 294: give a crop of about that size or less.
-    """
-    share = np.nan_to_num(probs, nan=0.0) * 255
-    prediction = np.where(np.isnan(probs)[..., None], _INVALID, _PROBS[share.round().astype(np.uint8)])
-    panels = {
-        "image": rgb.transpose(1, 2, 0),
-        "mask": np.repeat(mask[..., None] * 255, 3, axis=2),
-        "prediction (probs)": prediction,
-    }
-    height = round(_PANEL * mask.shape[0] / mask.shape[1])
-    picture = Image.new("RGB", (3 * _PANEL + 2 * _GAP, height + _TITLE), "white")
-    for number, (title, pixels) in enumerate(panels.items()):
-        left = number * (_PANEL + _GAP)
-        picture.paste(_resize(pixels.astype(np.uint8), _PANEL, height), (left, _TITLE))
-        _write(picture, title, left)
-    _colour_bar(picture, picture.width)
-    _save(picture, path)
+    save_picture(picture, path)
 
 
 def learning_curves(loss: Curves, dice: Curves, path: Path, highlight: Collection[str] = ()) -> None:
@@ -103,27 +73,3 @@ def _draw_curves(axes: Axes, curves: Curves, highlight: Collection[str], title: 
 
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
     return [epoch for epoch, _ in points], [value for _, value in points]
-
-
-def _resize(pixels: npt.NDArray[np.uint8], width: int, height: int) -> Image.Image:
-    """Return (h, w, 3) in another size, its pixels still squares: repeated first, then averaged."""
-    repeat = math.ceil(2 * width / pixels.shape[1])
-    enlarged = pixels.repeat(repeat, axis=0).repeat(repeat, axis=1)
-    return Image.fromarray(enlarged).resize((width, height), Image.Resampling.BOX)
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    with atomic_file(path) as temporary:
-        picture.save(temporary, format="PNG", compress_level=2)  # 3 x faster than the default, 15 % larger
-
-
-def _write(picture: Image.Image, text: str, left: int) -> None:
-    ImageDraw.Draw(picture).text((left, _TITLE // 2), text, "black", ImageFont.load_default(16), anchor="lm")
-
-
-def _colour_bar(picture: Image.Image, right: int) -> None:
-    """Explain the colours of probs in the title line, up to column `right`."""
-    bar = Image.fromarray(np.ascontiguousarray(_PROBS[None])).resize((64, 12))
-    picture.paste(bar, (right - 84, _TITLE // 2 - 6))
-    _write(picture, "0", right - 98)
-    _write(picture, "1", right - 12)

@@ -6,17 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sn7.catalog import Image
-from sn7.masks import Footprints, rasterize_mask, read_footprints, valid_mask
-from sn7.prepared import MASK, RGB, VALID, PreparedImage
+from sn7.footprints import Footprints, read_footprints
+from sn7.masks import rasterize_mask, to_pixels, valid_mask
+from sn7.prepared import CHANNELS, MASK, RGB, SEPARATION, VALID, PreparedImage
 from sn7.rasters import RasterImage, read_image, read_udm
+from sn7.separation import separation_channels
 
 __all__ = ["image_array"]
 
 Array = npt.NDArray[np.uint8]
 
 
-def image_array(image: Image, source: str) -> tuple[Array, PreparedImage, list[str]]:
-    """Return an image's array, uint8 (5, height, width), its row, and a sentence for each thing left out.
+def image_array(image: Image, source: str, separation: bool = False) -> tuple[Array, PreparedImage, list[str]]:
+    """Return an image's array, uint8 (channels, height, width), its row, and a sentence for each thing left out.
 
     An image without one usable footprint is unlabelled: its mask is 0 and it is valid nowhere, since nobody
     knows where its buildings are. `source` is the fingerprint that the row will carry.
@@ -24,11 +26,15 @@ def image_array(image: Image, source: str) -> tuple[Array, PreparedImage, list[s
     """
     raster = read_image(image.path)
     footprints = read_footprints(image.labels, image.label_kind) if image.labels and image.label_kind else None
-    array = np.zeros((5, *raster.shape), np.uint8)
+    array = np.zeros((CHANNELS[separation], *raster.shape), np.uint8)
     array[RGB] = raster.rgb
     if footprints:
         unusable = read_udm(image.udm, raster.shape) if image.udm else None
-        array[MASK] = rasterize_mask(footprints, raster.shape, raster.transform, raster.crs)
+        grid = raster.shape, raster.transform, raster.crs
+        pixels = to_pixels(footprints, *grid)
+        array[MASK] = rasterize_mask(pixels, *grid)
+        if separation:
+            array[SEPARATION] = separation_channels(pixels, *grid)
         array[VALID] = valid_mask(raster.shape, raster.alpha, unusable)
     row = _row(image, raster, array, len(footprints or ()), source)
     return array, row, _left_out(image, footprints, row)

@@ -4,8 +4,7 @@ Tiles are cut out of the memory maps batch by batch, cross to the device as uint
 there, whole batches at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -19,113 +18,25 @@ from sn7.config import TrainConfig
 from sn7.errors import SplitInvalid
 from sn7.folds import Split
 from sn7.losses import IGNORE
-from sn7.prepared import MASK, RGB, VALID, Prepared, PreparedImage
+from sn7.prepared import MASK, RGB, VALID, Prepared
+from sn7.tiles import Tile, cut, training_tiles, validation_tiles
 from sn7.unet import normalize
 
 __all__ = [
-    "Tile",
     "TileLoader",
     "augmentation",
     "loaders",
-    "round_up",
-    "tile_starts",
-    "training_tiles",
-    "validation_tiles",
 ]
 
 Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A square crop: pixels [row, row + size) × [col, col + size) of an image.
-
-    Rows and columns before `new_row` and `new_col` belong to an earlier tile and count as invalid, so that
-    validation counts each pixel once; parts outside the image are invalid too.
-    """
-
-    image: PreparedImage
-    row: int
-    col: int
-    size: int
-    new_row: int
-    new_col: int
-
-
-def round_up(size: int, multiple: int = 32) -> int:
-    """Return the smallest multiple that is at least `size`: what an encoder of 5 halvings takes without padding."""
-    return -(-size // multiple) * multiple
-
-
-def tile_starts(length: int, size: int, overlap: int, slack: int) -> list[int]:
-    """Return the first pixels of tiles along an axis of `length` px.
-
-    Neighbours share `overlap` px; a remainder of at most `slack` px is dropped, a larger one gets a last tile
-    that ends at the border. An axis shorter than a tile has one tile, from 0.
-    """
-    stride = size - overlap
-    count = max(1, -(-(length - overlap - slack) // stride))
-    return [max(0, min(i * stride, length - size)) for i in range(count)]
-
-
-def _grid(image: PreparedImage, size: int, overlap: int, slack: int, once: bool) -> Iterator[Tile]:
-    rows = tile_starts(image.height, size, overlap, slack)
-    cols = tile_starts(image.width, size, overlap, slack)
-    for row, row_end in zip(rows, [0, *(start + size for start in rows)], strict=False):
-        for col, col_end in zip(cols, [0, *(start + size for start in cols)], strict=False):
-            yield Tile(image, row, col, size, row_end if once else row, col_end if once else col)
-
-
-def training_tiles(prepared: Prepared, scenes: Iterable[str], config: TrainConfig) -> list[Tile]:
-    """Return the training tiles of the scenes: all with a valid pixel, or with a building if `undersample`.
-
-    A remainder narrower than a sixty-fourth of a tile is dropped, as the notebook drops 4 of 1,024 px at 255 px
-    a tile. Raises SplitInvalid where nothing is left.
-    """
-    tiles = []
-    for image in _images(prepared, scenes, config.images_per_scene):
-        array = prepared.pixels(image)
-        wanted = (array[MASK] & array[VALID]) if config.undersample else array[VALID]
-        for tile in _grid(image, config.tile_size, config.tile_overlap, config.tile_size // 64 + 1, once=False):
-            if wanted[tile.row : tile.row + tile.size, tile.col : tile.col + tile.size].any():
-                tiles.append(tile)
-    if not tiles:
-        raise SplitInvalid(
-            f"no training tile {'with a building' if config.undersample else 'with a valid pixel'} in "
-            f"{', '.join(scenes)}; wanted at least one: choose other scenes or set undersample = false."
-        )
-    return tiles
-
-
-def validation_tiles(prepared: Prepared, scenes: Iterable[str], config: TrainConfig) -> list[Tile]:
-    """Return tiles that cover every pixel of the validation images once, all of one size.
-
-    Their side is tile_size rounded up to a multiple of 32 (255 → 256: 1,024 px are 4 × 4 tiles).
-    """
-    size = round_up(config.tile_size)
-    images = _images(prepared, scenes, config.validation_images)
-    return [tile for image in images for tile in _grid(image, size, 0, 0, once=True)]
-
-
-def _images(prepared: Prepared, scenes: Iterable[str], count: int) -> list[PreparedImage]:
-    return [image for scene in scenes for image in prepared.scene_images(scene, count)]
-
-
-def cut(array: npt.NDArray[np.uint8], tile: Tile) -> npt.NDArray[np.uint8]:
-    """Return a tile of a prepared array, uint8 (5, size, size); what the tile does not own is invalid."""
-    out = np.zeros((array.shape[0], tile.size, tile.size), np.uint8)
-    part = array[:, tile.row : tile.row + tile.size, tile.col : tile.col + tile.size]
-    out[:, : part.shape[1], : part.shape[2]] = part
-    out[VALID, : tile.new_row - tile.row] = 0
-    out[VALID, :, : tile.new_col - tile.col] = 0
-    return out
 
 
 class TileLoader:
     """Batches of tiles: float (N, 3, size, size) normalised, channels last; target int64 (N, size, size).
 
     A fresh order each pass where `shuffle`; the last, smaller batch is dropped there, unless it is the only one,
-    because batch normalisation over one or two tiles harms the weights.
+    because batch normalisation over one or two tiles harms the weights. A batch of more than `micro_batch` tiles
+    (`batch_size`, if none is given) comes in pieces of about the same size, one after the other.
     """
 
     def __init__(
@@ -137,16 +48,20 @@ class TileLoader:
         augment: Augmentation | None = None,
         shuffle: bool = False,
         seed: int = 0,
+        micro_batch: int | None = None,
     ) -> None:
         self.tiles, self.batch_size, self.device = tiles, batch_size, device
         self.augment, self.shuffle = augment, shuffle
         self.order = np.random.default_rng(seed)
         self.arrays = {tile.image.array: prepared.pixels(tile.image) for tile in tiles}
+        self.batch_tiles = min(batch_size, len(tiles))
+        """Tiles of a whole batch."""
+        self.pass_tiles = len(tiles) // self.batch_tiles * self.batch_tiles if shuffle else len(tiles)
+        """Tiles of one pass."""
+        self.pieces = _pieces(self.pass_tiles, self.batch_tiles, micro_batch or batch_size)
 
     def __len__(self) -> int:
-        if self.shuffle:
-            return max(1, len(self.tiles) // self.batch_size)
-        return -(-len(self.tiles) // self.batch_size)
+        return len(self.pieces)
 
     def to(self, device: torch.device) -> "TileLoader":
         """Send later batches to `device` (fastai calls this)."""
@@ -155,10 +70,11 @@ class TileLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order.permutation(len(self.tiles)) if self.shuffle else np.arange(len(self.tiles))
-        for i in range(len(self)):
-            yield self._batch([self.tiles[k] for k in order[i * self.batch_size : (i + 1) * self.batch_size]])
+        for piece in self.pieces:
+            yield self.batch([self.tiles[k] for k in order[piece]])
 
-    def _batch(self, tiles: list[Tile]) -> tuple[Tensor, Tensor]:
+    def batch(self, tiles: list[Tile]) -> tuple[Tensor, Tensor]:
+        """Return images and targets of the tiles, augmented where the loader does that."""
         stack = torch.from_numpy(np.stack([cut(self.arrays[tile.image.array], tile) for tile in tiles]))
         if self.device.type == "cuda":
             stack = stack.pin_memory()
@@ -168,6 +84,12 @@ class TileLoader:
         if self.augment:
             rgb, target = self.augment(rgb, target)
         return normalize(rgb).contiguous(memory_format=torch.channels_last), target
+
+
+def _pieces(tiles: int, batch: int, most: int) -> list[npt.NDArray[np.int64]]:
+    """Return the places of a pass's tiles, piece by piece: at most `most`, and none across two batches."""
+    batches = [np.arange(start, min(start + batch, tiles)) for start in range(0, tiles, batch)]
+    return [piece for places in batches for piece in np.array_split(places, -(-len(places) // most))]
 
 
 def augmentation(config: TrainConfig) -> Augmentation | None:
@@ -200,9 +122,9 @@ def augmentation(config: TrainConfig) -> Augmentation | None:
 
 
 def loaders(
-    config: TrainConfig, prepared: Prepared, split: Split, device: torch.device
+    config: TrainConfig, prepared: Prepared, split: Split, device: torch.device, micro_batch: int | None = None
 ) -> tuple[TileLoader, TileLoader]:
-    """Return the training and the validation loader of a split.
+    """Return the training and the validation loader of a split, with at most `micro_batch` tiles in a piece.
 
     Raises SplitInvalid where either has no tile.
     """
@@ -210,8 +132,8 @@ def loaders(
     validation = validation_tiles(prepared, split.validation, config)
     if not validation:
         raise SplitInvalid(f"split {split.name} has no labelled image in its validation scenes; choose other scenes.")
-    batch = config.batch_size
+    batch, micro = config.batch_size, micro_batch
     return (
-        TileLoader(prepared, training, batch, device, augmentation(config), shuffle=True, seed=config.seed),
-        TileLoader(prepared, validation, batch, device),
+        TileLoader(prepared, training, batch, device, augmentation(config), True, config.seed, micro),
+        TileLoader(prepared, validation, batch, device, micro_batch=micro),
     )

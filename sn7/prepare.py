@@ -10,22 +10,20 @@ interrupted one goes on. The index is written last and removed first: where it i
 import fcntl
 import hashlib
 import logging
-import multiprocessing
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from sn7.catalog import LABEL_FOLDERS, Catalog, Image, Scene, read_catalog
-from sn7.errors import ConfigError, DataMissing, PreparedInvalid, ResultsConflict, SceneUnlabelled
+from sn7.errors import DataMissing, PreparedInvalid, ResultsConflict, SceneUnlabelled
 from sn7.files import atomic_file, read_json, write_json
 from sn7.imagearray import image_array
-from sn7.prepared import FORMAT, Prepared, PreparedImage, load_prepared, save_index
+from sn7.parallel import each
+from sn7.prepared import CHANNELS, FORMAT, Prepared, PreparedImage, load_prepared, save_index
 
 __all__ = ["Preparation", "prepare"]
 
@@ -33,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 RECIPE = 1
 """Counts up whenever the same files would give other arrays, so that old ones are not kept."""
-IMAGES_PER_WORKER = 16
-"""Starting a process takes about as long as preparing this many images."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +50,11 @@ class Preparation:
 
 @dataclass(frozen=True)
 class _Task:
-    """One image, and the fingerprint of the files it is made from."""
+    """One image, the fingerprint of the files it is made from, and whether its array has separation channels."""
 
     image: Image
     source: str
+    separation: bool
 
 
 @dataclass(frozen=True)
@@ -66,29 +63,30 @@ class _Result:
     left_out: list[str]
 
 
-def prepare(data: Path, out: Path, workers: int | None = None) -> Preparation:
+def prepare(data: Path, out: Path, workers: int | None = None, separation: bool = False) -> Preparation:
     """Prepare the training scenes of the data set `data` in the folder `out`, `workers` images at a time.
 
+    With `separation` arrays have two more channels, boundary and contact (see sn7.separation).
     Arrays that are up to date are kept; those of images that are gone are removed. The first image that fails
     ends the run; what was finished is kept for the next. A second run on the same folder waits for the first.
     Raises DataMissing, ImageUnreadable, LabelsUnreadable, SceneUnlabelled (a training scene without one
     labelled image), ResultsConflict where `out` holds something else, ConfigError where `workers` is below 1,
     PreparedInvalid where somebody else removes arrays meanwhile.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers = {workers} cannot be used; wanted at least 1.")
     catalog = read_catalog(data)
     _check_scenes(catalog)
-    tasks = [_Task(image, _source(image, data)) for scene in catalog.training for image in scene.images]
+    images = [image for scene in catalog.training for image in scene.images]
+    tasks = [_Task(image, _source(image, data, separation), separation) for image in images]
     with _locked(out):
         todo = [task for task in tasks if _finished(task, out) is None]
         _remove_stale(out, tasks, changed=bool(todo))
-        _run(todo, out, workers, len(tasks))
+        for _ in each(partial(_prepare_image, out=out), todo, workers, "prepare", len(tasks) - len(todo)):
+            pass
         results = [result for task in tasks if (result := _finished(task, out)) is not None]
         if len(results) != len(tasks):
             raise PreparedInvalid(f"{out} lost arrays while it was prepared; run `sn7 prepare` again.")
         _check_labelled(catalog.training, results)
-        prepared = _index(out, results)
+        prepared = _index(out, results, separation)
     unlabelled = sum(not image.labelled for image in prepared.images)
     left_out = tuple(sentence for result in results for sentence in result.left_out)
     return Preparation(prepared, len(todo), len(tasks) - len(todo), unlabelled, left_out)
@@ -119,9 +117,9 @@ def _raise_unlabelled(scene: Scene, found: str) -> None:
     )
 
 
-def _source(image: Image, data: Path) -> str:
+def _source(image: Image, data: Path, separation: bool) -> str:
     """Return a fingerprint of an image's files: names, sizes and times, since to read them takes minutes."""
-    lines = [f"format {FORMAT} recipe {RECIPE}"]
+    lines = [f"format {FORMAT} recipe {RECIPE} channels {CHANNELS[separation]}"]
     for path in filter(None, (image.path, image.labels, image.udm)):
         try:
             status = path.stat()
@@ -135,8 +133,7 @@ def _source(image: Image, data: Path) -> str:
 def _locked(out: Path) -> Iterator[None]:
     """Hold the prepared folder for this process alone; wait while another one holds it."""
     lock = out / ".lock"
-    ours = lock.exists() or (out / "index.json").exists()
-    if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not lock.exists() and not _has_index(out) and (not out.is_dir() or any(out.iterdir())):
         raise ResultsConflict(f"{out} exists and is no prepared folder; wanted a new or an empty one: give another.")
     out.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as handle:
@@ -146,6 +143,15 @@ def _locked(out: Path) -> Iterator[None]:
             logger.warning("another run prepares %s; waiting for it", out)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def _has_index(out: Path) -> bool:
+    """Return whether a folder has an index of ours, of whatever version; others' files may have that name, too."""
+    try:
+        index = read_json(out / "index.json")
+    except (OSError, ValueError):
+        return False
+    return isinstance(index, dict) and {"format", "fingerprint", "images"} <= index.keys()
 
 
 def _paths(task: _Task, out: Path) -> tuple[Path, Path]:
@@ -158,7 +164,7 @@ def _finished(task: _Task, out: Path) -> _Result | None:
     try:
         content = read_json(_paths(task, out)[1])
         row = PreparedImage(**{**content["row"], "transform": tuple(content["row"]["transform"])})
-        Prepared(out, (row,), "").pixels(row)  # there, whole and of the right shape
+        Prepared(out, (row,), "", task.separation).pixels(row)  # there, whole and of the right shape
     except (OSError, ValueError, KeyError, TypeError, PreparedInvalid):
         return None
     return _Result(row, content["left_out"]) if row.source == task.source else None
@@ -178,39 +184,9 @@ def _remove_stale(out: Path, tasks: list[_Task], changed: bool) -> None:
             folder.rmdir()
 
 
-def _cores() -> int:
-    """Return how many cores this process may use; macOS only tells how many there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _run(todo: list[_Task], out: Path, workers: int | None, total: int) -> None:
-    if workers is None:
-        workers = min(_cores(), -(-len(todo) // IMAGES_PER_WORKER))
-    with tqdm(total=total, initial=total - len(todo), desc="prepare", unit="image", disable=None) as bar:
-        for _ in _each(todo, out, workers):
-            bar.update()
-
-
-def _each(todo: list[_Task], out: Path, workers: int) -> Iterator[None]:
-    """Prepare each image, `workers` at a time; the first error ends it, after the images under way."""
-    if workers <= 1:
-        for task in todo:
-            _prepare_image(task, out)
-            yield
-        return
-    # spawn: a forked copy of a process with Ray's or torch's threads may hang
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(_prepare_image, task, out) for task in todo]):
-                future.result()
-                yield
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def _prepare_image(task: _Task, out: Path) -> None:
     """Make an array and, when it is in its place, its .json."""
-    array, row, left_out = image_array(task.image, task.source)
+    array, row, left_out = image_array(task.image, task.source, task.separation)
     array_path, json_path = _paths(task, out)
     json_path.unlink(missing_ok=True)
     with atomic_file(array_path) as temporary:
@@ -218,16 +194,17 @@ def _prepare_image(task: _Task, out: Path) -> None:
     write_json(json_path, {"row": asdict(row), "left_out": left_out})
 
 
-def _index(out: Path, results: list[_Result]) -> Prepared:
+def _index(out: Path, results: list[_Result], separation: bool) -> Prepared:
     """Write the index, unless it says the same already."""
     rows = [result.row for result in results]
     lines = [f"format {FORMAT}", *(f"{row.scene}/{row.image} {row.sha256}" for row in rows)]
     fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     try:
         current = load_prepared(out)
-        if (current.images, current.fingerprint) == (tuple(rows), fingerprint):
+        if (current.images, current.fingerprint, current.separation) == (tuple(rows), fingerprint, separation):
             return current
     except PreparedInvalid:
         pass
-    save_index(out, rows, fingerprint, [sentence for result in results for sentence in result.left_out])
+    left_out = [sentence for result in results for sentence in result.left_out]
+    save_index(out, rows, fingerprint, left_out, separation)
     return load_prepared(out)

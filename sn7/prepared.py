@@ -1,12 +1,15 @@
 """A prepared data set: memory-mapped arrays and an index, read with numpy alone.
 
     PREPARED/index.json            format, fingerprint, one entry an image, what was left out
-    PREPARED/<scene>/<image>.npy   uint8 (5, height, width): R, G, B, mask {0, 1}, valid {0, 1}
+    PREPARED/<scene>/<image>.npy   uint8 (5 or 7, height, width): R, G, B, mask {0, 1}, valid {0, 1}
+                                   and, where asked for, boundary {0, 1}, contact {0, 1}
 
 `sn7.prepare` writes it; training reads it on nodes that have no geospatial library.
 """
 
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,32 @@ import numpy.typing as npt
 
 from sn7.errors import PreparedInvalid
 from sn7.files import read_json, write_json
+from sn7.storage import cache_folder, is_url, local
 
-__all__ = ["FORMAT", "MASK", "RGB", "VALID", "Prepared", "PreparedImage", "load_prepared", "save_index"]
+__all__ = [
+    "CHANNELS",
+    "FORMAT",
+    "MASK",
+    "RGB",
+    "SEPARATION",
+    "VALID",
+    "Prepared",
+    "PreparedImage",
+    "is_prepared",
+    "load_prepared",
+    "save_index",
+]
 
 FORMAT = 1
+INDEX = "index.json"
+PINNED = re.compile(r"(.+)#([0-9a-f]{64})")
+"""A place and the fingerprint that is wanted there."""
 RGB, MASK, VALID = slice(0, 3), 3, 4
 """Channels of a prepared array."""
+SEPARATION = slice(5, 7)
+"""Boundary and contact, the channels that keep neighbours apart, where the set was prepared with them."""
+CHANNELS = {False: 5, True: 7}
+"""Channels of an array, by whether it has those."""
 
 
 @dataclass(frozen=True)
@@ -67,54 +90,120 @@ class Prepared:
     """Sorted by scene, then date."""
     fingerprint: str
     """Of all pixels, masks and names; the same on every machine for the same data."""
+    separation: bool = False
+    """Whether arrays have the channels SEPARATION."""
+    url: str = ""
+    """Where it was fetched from, if it was."""
+    opened: tuple[int, ...] = field(default=(), compare=False)
+    """Which file the index was when it was read; () where none was."""
+
+    @property
+    def place(self) -> str:
+        """Where another machine finds this very set: URL#FINGERPRINT, or FOLDER#FINGERPRINT on a shared file system."""
+        return f"{self.url or self.folder}#{self.fingerprint}"
 
     @property
     def scenes(self) -> list[str]:
         """Names of the scenes, sorted."""
         return sorted({image.scene for image in self.images})
 
-    def scene_images(self, scene: str, count: int | None = None) -> list[PreparedImage]:
-        """Return the first `count` (or all) images of a scene that have labels and valid pixels, in date order."""
+    def scene_images(self, scene: str, count: int | None = None, spread: bool = False) -> list[PreparedImage]:
+        """Return `count` (or all) of a scene's images that have labels and valid pixels, in date order.
+
+        They are the earliest; with `spread`, all of them in date order are divided into `count` groups of about the
+        same size, and each group gives its most valid one, the earliest of equals.
+        """
         found = [image for image in self.images if image.scene == scene and image.labelled and image.valid_share > 0]
-        return found[:count]
+        if not spread or count is None or count >= len(found):
+            return found[:count]
+        bounds = [round(group * len(found) / count) for group in range(count + 1)]
+        groups = [found[start:end] for start, end in pairwise(bounds)]
+        return [max(group, key=lambda image: image.valid_share) for group in groups]
 
     def centres(self) -> dict[str, tuple[float, float]]:
         """Return the centre (lon, lat) in degrees of each scene's first image."""
         return {image.scene: (image.lon, image.lat) for image in reversed(self.images)}
 
     def pixels(self, image: PreparedImage) -> npt.NDArray[np.uint8]:
-        """Return the memory map of an image, uint8 (5, height, width); see the module for its channels.
+        """Return the memory map of an image, uint8 (channels, height, width); see the module for its channels.
 
-        Raises PreparedInvalid where the file is missing or of another shape.
+        Raises PreparedInvalid where the file is missing or of another shape, or the set has been changed since.
         """
         path = self.folder / image.array
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise PreparedInvalid(f"{path} cannot be read ({error}); run `sn7 prepare` again.") from error
-        if array.shape != (5, image.height, image.width) or array.dtype != np.uint8:
+        shape = (CHANNELS[self.separation], image.height, image.width)
+        if array.shape != shape or array.dtype != np.uint8:
             raise PreparedInvalid(
-                f"{path} holds {array.dtype} {array.shape}; wanted uint8 {(5, image.height, image.width)}: "
-                "run `sn7 prepare` again."
+                f"{path} holds {array.dtype} {array.shape}; wanted uint8 {shape}: run `sn7 prepare` again."
             )
+        self._require_unchanged()
         return array
 
+    def _require_unchanged(self) -> None:
+        """Raise PreparedInvalid where the index is another one: whoever changes an array removes it before."""
+        if self.opened and _which(self.folder / INDEX) != self.opened:
+            _require(_open(self.folder, self.url), self.fingerprint)
 
-def save_index(folder: Path, images: list[PreparedImage], fingerprint: str, left_out: list[str]) -> None:
+
+def save_index(
+    folder: Path, images: list[PreparedImage], fingerprint: str, left_out: list[str], separation: bool = False
+) -> None:
     """Write the index of a prepared folder, atomically; `left_out` is one sentence for each thing not used."""
-    rows = [asdict(image) for image in images]
-    write_json(
-        folder / "index.json",
-        {"format": FORMAT, "fingerprint": fingerprint, "left_out": left_out, "images": rows},
-    )
+    about = {"format": FORMAT, "fingerprint": fingerprint, "separation": separation, "left_out": left_out}
+    write_json(folder / INDEX, {**about, "images": [asdict(image) for image in images]})
 
 
-def load_prepared(folder: Path) -> Prepared:
-    """Open a prepared folder.
+def is_prepared(folder: Path) -> bool:
+    """Return whether a folder holds a prepared data set, and not a data set to prepare."""
+    try:
+        return (folder / INDEX).is_file()
+    except OSError:  # what is read next says it of the folder itself
+        return False
 
-    Raises PreparedInvalid where there is no index, or one of another format.
+
+def load_prepared(place: str | Path) -> Prepared:
+    """Open a prepared folder, or one at a URL, of which this machine then has a copy.
+
+    A `place` that ends in #FINGERPRINT is that set or none: a copy of it is taken without asking the URL again.
+    Raises PreparedInvalid where there is no index, or one of another format or fingerprint; what `storage.local`
+    raises for a URL.
     """
-    path = folder / "index.json"
+    pinned = PINNED.fullmatch(str(place))
+    if not pinned:
+        return _open(local(place), str(place) if is_url(place) else "")
+    where, fingerprint = pinned.groups()
+    if not is_url(where):
+        return _require(_open(Path(where)), fingerprint)
+    try:
+        return _require(_open(cache_folder(where), where), fingerprint)
+    except PreparedInvalid:
+        return _require(_open(local(where), where), fingerprint)
+
+
+def _require(prepared: Prepared, fingerprint: str) -> Prepared:
+    if prepared.fingerprint != fingerprint:
+        raise PreparedInvalid(
+            f"{prepared.url or prepared.folder} has changed (fingerprint {prepared.fingerprint[:12]}; wanted "
+            f"{fingerprint[:12]}, with which this work began): bring that set back, or begin anew with this one."
+        )
+    return prepared
+
+
+def _which(path: Path) -> tuple[int, ...]:
+    """Return what tells a file from those that take its place; () where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_mtime_ns
+
+
+def _open(folder: Path, url: str = "") -> Prepared:
+    path = folder / INDEX
+    opened = _which(path)
     try:
         index: dict[str, Any] = read_json(path)
     except FileNotFoundError as error:
@@ -128,6 +217,9 @@ def load_prepared(folder: Path) -> Prepared:
         raise PreparedInvalid(f"{path} has format {found!r}; wanted {FORMAT}: run `sn7 prepare` again.")
     try:
         rows = [PreparedImage(**{**row, "transform": tuple(row["transform"])}) for row in index["images"]]
-        return Prepared(folder, tuple(rows), index["fingerprint"])
+        for name in {name for row in rows for name in (row.scene, row.image)}:
+            if name in ("", ".", "..") or "/" in name:
+                raise PreparedInvalid(f"{path} has the name {name!r}; wanted one without a path: get the set again.")
+        return Prepared(folder, tuple(rows), index["fingerprint"], index["separation"], url, opened)
     except (KeyError, TypeError) as error:
         raise PreparedInvalid(f"{path} lacks a field ({error}); run `sn7 prepare` again.") from error

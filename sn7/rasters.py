@@ -17,6 +17,7 @@ import pyproj
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from sn7.errors import ImageUnreadable
@@ -38,6 +39,8 @@ class RasterImage:
     lon: float
     lat: float
     """Centre, degrees."""
+    alpha_marked: bool
+    """Whether the file calls its fourth band alpha, where it has one; it is taken for that whatever it is called."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,7 +59,8 @@ def read_image(path: Path) -> RasterImage:
         bands = source.read()
         transform, crs = source.transform, source.crs
         lon, lat = _centre(path, source)
-    return RasterImage(bands[:3], bands[3] if len(bands) == 4 else None, transform, crs, lon, lat)
+        marked = source.count == 3 or source.colorinterp[3] == ColorInterp.alpha
+    return RasterImage(bands[:3], bands[3] if len(bands) == 4 else None, transform, crs, lon, lat, marked)
 
 
 def read_udm(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -76,7 +80,10 @@ def read_udm(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
 def reproject(points: npt.NDArray[np.float64], source: CRS, target: CRS) -> npt.NDArray[np.float64]:
     """Return points (n, 2) of one CRS in another, x or longitude first; inf where one has no place there."""
     # pyproj, since rasterio's own transform raises private errors for a point outside of a projection
-    transformer = pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+    try:
+        transformer = pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+    except pyproj.exceptions.ProjError:  # a local CRS, whose place on the earth nobody knows
+        return np.full_like(points, np.inf, dtype=np.float64)
     return np.column_stack(transformer.transform(points[:, 0], points[:, 1]))
 
 

@@ -1,39 +1,34 @@
 """train(): one configuration on one split, by fastai's one-cycle schedule, the best epoch kept.
 
-OUT/model/         the model folder of the best epoch, or of the last
-OUT/history.csv    a row an epoch
-OUT/result.json    written last: a folder that has it is complete
+OUT/model/          the model folder of the best epoch, or of the last
+OUT/history.csv     a row an epoch
+OUT/tiles.png       the validation tiles that this model does best and worst on
+OUT/checkpoint.pt   where an interrupted training goes on; gone when it has ended
+OUT/result.json     written last: a folder that has it is complete
 """
 
-import csv
-import time
+import dataclasses
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import Learner  # schedule adds fit_one_cycle to Learner
-from fastai.data.core import DataLoaders
-from fastai.torch_core import set_seed
-from torch import nn
+from safetensors.torch import load_file
 
+from sn7.checkpoint import checkpoint_history, require_same
 from sn7.config import TrainConfig
 from sn7.errors import ModelInvalid
-from sn7.files import atomic_file, read_json, write_json
+from sn7.files import read_json, write_json
 from sn7.folds import Split
-from sn7.loader import TileLoader, loaders
-from sn7.losses import WeightedCrossEntropy
-from sn7.modeldir import save_model
+from sn7.history import EpochMetrics, read_rows
+from sn7.modeldir import read_model
 from sn7.prepared import Prepared
-from sn7.trainloop import BatchBar, EpochMetrics, Precision, TrainLoss, ValidationMetrics
-from sn7.unet import build_unet, parameter_groups
+from sn7.tiles import Sampling, sampling
+from sn7.tilesheet import draw_tiles
+from sn7.training import CHECKPOINT, Keep, Report, Trained, Training, default_device
 
-__all__ = ["EpochMetrics", "Report", "TrainResult", "default_device", "read_result", "train"]
-
-Report = Callable[[EpochMetrics], None]
-"""Called after each epoch; an exception from it ends the training and passes through."""
+__all__ = ["EpochMetrics", "Report", "TrainResult", "default_device", "read_history", "read_result", "train"]
 
 
 @dataclass(frozen=True)
@@ -44,13 +39,12 @@ class TrainResult:
     epochs: int
     training_tiles: int
     validation_tiles: int
+    sampling: Sampling
     parameters: int
     seconds: float
-
-
-def default_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """In all starts, without the time between them and what was lost by an interruption."""
+    continued_after: int = 0
+    """Epoch after which the last start continued; 0 where it began with the first."""
 
 
 def train(
@@ -59,74 +53,83 @@ def train(
     split: Split,
     out: Path,
     report: Report | None = None,
-    keep: Literal["best", "last"] = "best",
+    keep: Keep = "best",
+    resume: bool = False,
+    urgent: Callable[[], bool] | None = None,
 ) -> TrainResult:
-    """Train one U-Net and write `out/model`, `out/history.csv` and `out/result.json`.
+    """Train one U-Net and write `out/model`, `out/history.csv`, `out/tiles.png` and `out/result.json`.
 
     The best epoch is that of the highest validation Dice at probs >= 0.5. A model that is then judged on the same
     validation scenes must be of the last epoch instead (`keep`), since the choice has seen them. Seeds torch, numpy
     and random from `config.seed`.
 
-    Raises EncoderUnknown, SplitInvalid, PreparedInvalid, or TrainingDiverged when a loss is not finite; what was
+    A checkpoint is written, before the report, after the first epoch of a start, then as often as it costs little,
+    and whenever `urgent()` is true after an epoch. With `resume` the training continues from it as if it had not
+    stopped; it begins where there is none, and where it has ended already its result is returned. Where memory does
+    not suffice, it continues with half as many tiles in memory at once, and still `batch_size` in an optimizer step;
+    each epoch is reported once.
+
+    Raises EncoderUnknown, SplitInvalid, PreparedInvalid, or TrainingDiverged when a loss is not finite; with `resume`
+    also ResultsConflict where `out` holds another training, and ModelInvalid where its checkpoint is damaged. What was
     written until then stays.
     """
-    started = time.monotonic()
-    (out / "result.json").unlink(missing_ok=True)  # of an earlier training: this folder is not complete any more
-    set_seed(config.seed, reproducible=True)
-    device = default_device()
-    training, validation = loaders(config, prepared, split, device)
-    model = build_unet(config).to(memory_format=torch.channels_last).to(device)
-    learner = _learner(config, model, training, validation, device)
-
-    history: list[EpochMetrics] = []
-    about = {"split": asdict(split), "data_fingerprint": prepared.fingerprint}
-
-    def after_epoch(metrics: EpochMetrics) -> None:
-        improved = not history or metrics.dice > max(epoch.dice for epoch in history)
-        if improved if keep == "best" else metrics.epoch == config.epochs:
-            save_model(out / "model", model, config, {**about, "epoch": asdict(metrics)})
-        history.append(metrics)
-        _write_history(out / "history.csv", history)
-        if report:
-            report(metrics)
-
-    learner.add_cb(ValidationMetrics(after_epoch))
-    # fastai spreads a slice of rates geometrically over the parameter groups: stem, encoder, decoder.
-    rates = slice(config.lr_max * config.encoder_lr_factor, config.lr_max)
-    learner.fit_one_cycle(config.epochs, rates, wd=config.weight_decay)
-
+    training = Training(config, prepared, split, out, report, keep, urgent)
+    ended = _ended(out, training.identity) if resume else None
+    if not resume or ended:
+        (out / CHECKPOINT).unlink(missing_ok=True)
+    if ended:
+        return ended
+    _clear(out)
+    trained = training.run()
+    _draw(trained, config, out)
     result = TrainResult(
-        best=max(history, key=lambda metrics: metrics.dice),
-        epochs=len(history),
-        training_tiles=len(training.tiles),
-        validation_tiles=len(validation.tiles),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        seconds=time.monotonic() - started,
+        best=max(trained.history, key=lambda metrics: metrics.dice),
+        epochs=len(trained.history),
+        training_tiles=len(trained.training.tiles),
+        validation_tiles=len(trained.validation.tiles),
+        sampling=sampling(prepared, split.training, config, len(trained.training.tiles)),
+        parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
+        seconds=training.seconds,
+        continued_after=training.continued_after or 0,
     )
     write_json(out / "result.json", asdict(result))
+    (out / CHECKPOINT).unlink(missing_ok=True)
     return result
 
 
-def _learner(
-    config: TrainConfig, model: nn.Module, training: TileLoader, validation: TileLoader, device: torch.device
-) -> Learner:
-    learner = Learner(
-        DataLoaders(training, validation, device=device),
-        model,
-        loss_func=WeightedCrossEntropy(config.building_weight).to(device),
-        splitter=parameter_groups,
-        cbs=[Precision(config.precision, device), TrainLoss(), BatchBar()],
-    )
-    learner.remove_cb(ProgressCallback)
-    learner.logger = lambda _: None
-    return learner
+def _ended(out: Path, identity: dict[str, Any]) -> TrainResult | None:
+    """Return the result of this very training where it has ended in an earlier start."""
+    result = read_result(out)
+    if result is None:
+        return None
+    described = read_model(out / "model")
+    about = {name: value for name, value in described.training.items() if name in identity}
+    require_same(out, {"config": described.config.to_dict(), **about}, identity)
+    return dataclasses.replace(result, continued_after=result.epochs)
 
 
-def _write_history(path: Path, history: list[EpochMetrics]) -> None:
-    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(history[0])))
-        writer.writeheader()
-        writer.writerows(asdict(metrics) for metrics in history)
+def _clear(out: Path) -> None:
+    """Remove what says that a training has ended here, and what a killed one left half written."""
+    for name in ("result.json", "tiles.png"):
+        (out / name).unlink(missing_ok=True)
+    for path in out.glob(".tmp-*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _draw(trained: Trained, config: TrainConfig, out: Path) -> None:
+    weights = load_file(out / "model" / "weights.safetensors")
+    trained.model.load_state_dict(weights)
+    draw_tiles(trained.model, trained.validation, trained.tile_counts, config.precision, out / "tiles.png")
+
+
+def read_history(out: Path) -> list[EpochMetrics]:
+    """Return the epochs of the training in `out`: all where it has ended, else those a checkpoint has, if any.
+
+    Raises ModelInvalid where the file is damaged.
+    """
+    if (out / "result.json").exists():
+        return read_rows(out / "history.csv")
+    return checkpoint_history(out / CHECKPOINT)
 
 
 def read_result(out: Path) -> TrainResult | None:
@@ -139,6 +142,7 @@ def read_result(out: Path) -> TrainResult | None:
         return None
     try:
         content: dict[str, Any] = read_json(path)
-        return TrainResult(**{**content, "best": EpochMetrics(**content["best"])})
+        best, sampled = EpochMetrics(**content["best"]), Sampling(**content["sampling"])
+        return TrainResult(**{**content, "best": best, "sampling": sampled})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelInvalid(f"{path} cannot be read ({error}); remove {out} and train again.") from error

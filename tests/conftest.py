@@ -1,10 +1,12 @@
 """Fixtures that the tests of both packages share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import s3fs
+from s3 import Server, serve_s3
 
 from sn7.folds import Split
 from sn7.prepared import Prepared, PreparedImage, load_prepared, save_index
@@ -67,3 +69,19 @@ def _write_array(folder: Path, scene: int, month: int, shape: tuple[int, int]) -
 def split() -> Split:
     """Return a split of the first three scenes of `make_prepared`."""
     return Split("test", ("scene0", "scene1"), ("scene2",))
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Serve S3 on this machine with a bucket sn7-shared, found by AWS's own variables; the cache is the test's own."""
+    monkeypatch.setenv("SN7_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with serve_s3() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        s3fs.S3FileSystem.clear_instance_cache()
+        server.make_bucket("sn7-shared")
+        yield server
+        server.drop_bucket("sn7-shared")
+        s3fs.S3FileSystem.clear_instance_cache()

@@ -1,6 +1,7 @@
 """The order in which modules may import each other, read from the source."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -8,23 +9,29 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors"},
-    {"files"},
-    {"config"},
-    {"catalog", "losses", "metrics", "encoders", "prepared"},
-    {"rasters", "sample"},
-    {"masks", "folds", "polygons", "windows"},
-    {"imagearray", "unet"},
-    {"prepare", "loader", "modeldir", "figures"},
-    {"trainloop"},
+    {"files", "parallel"},
+    {"storage"},
+    {"publish"},
+    {"config", "bucket", "unpack"},
+    {"catalog", "xyz", "losses", "metrics", "encoders", "prepared", "history", "panels", "configfile", "download"},
+    {"footprints", "rasters", "sample"},
+    {"masks", "maskfiles", "folds", "polygons", "windows"},
+    {"separation", "check"},
+    {"imagearray", "unet", "tiles", "foldsfile"},
+    {"splitreport", "prepare", "loader", "modeldir", "figures", "explore"},
+    {"trainloop", "checkpoint"},
+    {"tilesheet"},
+    {"training"},
     {"train"},
-    {"ensemble"},
+    {"ensemble", "measure"},
     {"predict"},
+    {"commands"},
     {"cli"},
 ]
 """A module imports from earlier sets only."""
 DRIVER_ONLY = {"ray", "optuna", "mlflow", "sweep"}
 GEOSPATIAL = {"rasterio", "geopandas", "pyogrio", "pyproj", "shapely", "affine"}
-WITHOUT_GEOSPATIAL = ("prepared", "folds", "loader", "unet", "modeldir", "train", "trainloop", "ensemble", "windows")
+WITHOUT_GEOSPATIAL = ("train", "ensemble", "measure")
 
 
 def _imports(path: Path) -> set[str]:
@@ -37,20 +44,20 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-def _modules() -> dict[str, set[str]]:
+def _modules(package: str) -> dict[str, set[str]]:
     modules: dict[str, set[str]] = {}
-    for path in sorted((ROOT / "sn7").rglob("*.py")):
-        parts = path.relative_to(ROOT / "sn7").with_suffix("").parts
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
         if parts != ("__init__",):
             modules.setdefault(parts[0], set()).update(_imports(path))
     return modules
 
 
-MODULES = _modules()
+MODULES = _modules("sn7")
 
 
-def _own(imports: set[str]) -> set[str]:
-    return {parts[1] for name in imports if (parts := name.split("."))[0] == "sn7" and len(parts) > 1}
+def _own(imports: set[str], package: str = "sn7") -> set[str]:
+    return {parts[1] for name in imports if (parts := name.split("."))[0] == package and len(parts) > 1}
 
 
 def test_every_module_has_its_place() -> None:
@@ -81,3 +88,10 @@ def test_a_gpu_node_needs_no_geospatial_library(module: str) -> None:
         seen.add(name)
         assert not {imported.split(".")[0] for imported in MODULES[name]} & GEOSPATIAL, name
         todo |= (_own(MODULES[name]) & set(MODULES)) - seen
+
+
+def test_the_driver_has_no_circle() -> None:
+    """Its modules can be read from the lowest up."""
+    modules = _modules("sweep")
+    graph = {name: _own(imports, "sweep") & set(modules) - {name} for name, imports in modules.items()}
+    assert list(graphlib.TopologicalSorter(graph).static_order())[-1] == "run"

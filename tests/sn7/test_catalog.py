@@ -1,4 +1,9 @@
+import contextlib
+import errno
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +134,59 @@ def test_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / SCENE / "labels_match").touch()
     with pytest.raises(DataMissing, match=r"labels_match cannot be listed \(Not a directory\)"):
         read_catalog(tmp_path)
+
+
+@pytest.mark.parametrize("link", [SCENE, f"{SCENE}/UDM_masks", f"{SCENE}/labels_match", f"{SCENE}/images_masked", ""])
+def test_a_link_to_nowhere(tmp_path: Path, link: str) -> None:
+    """In the place of a folder, as of a disk that is not there, it is an error; nothing goes missing unsaid."""
+    train = tmp_path / "train"
+    if link:
+        touch(train / "L15-other_1_1_13", "images_masked", "2020_01")
+        touch(train / SCENE, "images", "2020_01")
+    if link == SCENE:
+        shutil.rmtree(train / SCENE)
+    (train / link).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataMissing, match=rf"{train / link} cannot be (read|listed) \(No such file or directory\)"):
+        read_catalog(tmp_path)
+
+
+@pytest.mark.parametrize("closed", ["train", f"train/{SCENE}", f"train/{SCENE}/images_masked"])
+def test_a_folder_that_lets_nobody_in(closed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is refused by its name, or by that of what lies in it, whatever function of the system says so."""
+    touch(tmp_path / "train" / SCENE, "images_masked", "2020_01")
+    shut(monkeypatch, tmp_path / closed)
+    refused: list[Path] = []
+    with contextlib.suppress(DataMissing):  # where it was the only scene
+        read_catalog(tmp_path, lambda path, _: refused.append(path))
+    assert refused and all(path.is_relative_to(tmp_path / closed) for path in refused if "images" in path.name)
+    with pytest.raises(DataMissing, match=r"cannot be (read|listed) \(Permission denied\)"):
+        read_catalog(tmp_path)
+
+
+def shut(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let a folder look as one that its user may not enter; root enters any, so the mode would not do."""
+
+    def guarded(call: Callable[..., Any], inside: bool) -> Callable[..., Any]:
+        def instead(path: Path, *rest: Any, **named: Any) -> Any:
+            if folder in path.parents or (path == folder and not inside):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return call(path, *rest, **named)
+
+        return instead
+
+    monkeypatch.setattr(Path, "iterdir", guarded(Path.iterdir, inside=False))
+    monkeypatch.setattr(Path, "stat", guarded(Path.stat, inside=True))
+
+
+def test_a_scene_that_is_trained_on_and_predicted(tmp_path: Path) -> None:
+    """In both parts it would be predicted by models that know it: refused; who goes on has it to train on."""
+    for part in ("train", "test_public"):
+        touch(tmp_path / part / SCENE, "images_masked", "2020_01")
+    with pytest.raises(DataMissing, match=rf"test_public/{SCENE} is a scene of train/, too; wanted"):
+        read_catalog(tmp_path)
+    refused: list[Path] = []
+    catalog = read_catalog(tmp_path, lambda path, _: refused.append(path))
+    assert (len(catalog.training), catalog.final, refused) == (1, (), [tmp_path / "test_public" / SCENE])
 
 
 def test_real_fragments(mini: Path) -> None:

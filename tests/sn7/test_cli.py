@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from sn7.cli import main, parse_config
+from sn7.cli import main
 from sn7.config import TrainConfig
+from sn7.configfile import parse_config
 from sn7.errors import ConfigError
+from sn7.history import EpochMetrics
 from sn7.prepared import Prepared
 
 
@@ -72,9 +74,13 @@ def test_a_model_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_train_and_predict(
-    make_prepared: Callable[..., Prepared], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_prepared: Callable[..., Prepared],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A model trained by the command predicts a real GeoTIFF by the command."""
+    """A model trained by the command predicts a data set, in a folder or at a URL, by the command."""
+    monkeypatch.setenv("SN7_CACHE", str(tmp_path / "cache"))
     prepared = make_prepared(scenes=2)
     settings = ["encoder=xresnet18", "tile_size=32", "batch_size=4", "epochs=1"]
     sets = [part for setting in settings for part in ("--set", setting)]
@@ -82,9 +88,41 @@ def test_train_and_predict(
     assert "on split fold0 at epoch 1 of 1; 4 training tiles" in _said(capsys)[0]
     data = tmp_path / "data"
     assert main(["sample", str(data), "--scenes", "1", "--months", "1", "--size", "64"]) == 0
-    assert main(["predict", str(tmp_path / "out" / "model"), str(data), "--out", str(tmp_path / "maps")]) == 0
-    assert "1 of 1 images predicted" in _said(capsys)[0]
-    assert sorted(path.suffix for path in (tmp_path / "maps").rglob("*.*")) == [".geojson", ".png", ".tif"]
+    for place, maps in ((str(data), tmp_path / "maps"), (f"file://{data}", tmp_path / "maps of a URL")):
+        assert main(["predict", str(tmp_path / "out" / "model"), place, "--out", str(maps)]) == 0
+        assert "1 of 1 images predicted" in _said(capsys)[0]
+        assert sorted(path.suffix for path in maps.rglob("*.*")) == [".geojson", ".png", ".tif"]
+
+
+def test_train_resumes(
+    make_prepared: Callable[..., Prepared],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An interrupted training continues with --resume, and says so; another configuration is refused."""
+    command = ["train", str(make_prepared().folder), str(tmp_path / "out"), "--resume"]
+    for setting in ("encoder=xresnet18", "tile_size=32", "batch_size=4", "epochs=2"):
+        command += ["--set", setting]
+    with monkeypatch.context() as patch:
+        patch.setattr("sn7.training.write_rows", _interrupt_at(2))
+        assert main(command) == 130
+    assert main([*command, "--set", "lr_max=0.5"]) == 1
+    assert "config.lr_max is 0.0003 there and 0.5 here" in _said(capsys)[1]
+    assert main(command) == 0
+    assert _said(capsys)[0].endswith("s; continued after epoch 1\n")
+    assert main(command) == 0
+    assert _said(capsys)[0].endswith("s; continued after epoch 2\n")
+
+
+def _interrupt_at(epoch: int) -> Callable[..., None]:
+    """Return what presses Ctrl-C at the end of an epoch."""
+
+    def press(_: Path, history: list[EpochMetrics]) -> None:
+        if len(history) == epoch:
+            raise KeyboardInterrupt
+
+    return press
 
 
 def test_configurations_from_names_files_and_assignments(tmp_path: Path) -> None:

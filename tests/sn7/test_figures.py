@@ -7,6 +7,9 @@ from geopandas import GeoDataFrame
 from PIL import Image
 
 from sn7.figures import learning_curves, preview, triptych
+from sn7.metrics import Counts
+from sn7.panels import TilePicture, tile_sheet
+from sn7.tilesheet import best_and_worst
 
 GREY, YELLOW = (90, 90, 90), (255, 235, 0)
 
@@ -78,6 +81,35 @@ def test_triptych_of_another_shape(tmp_path: Path) -> None:
         empty = np.zeros((height, width), np.uint8)
         triptych(np.stack([empty] * 3), empty, empty.astype(np.float32), tmp_path / "x.png")
         assert read(tmp_path / "x.png").shape == (30 + round(294 * height / width), 900, 3)
+
+
+def test_tile_sheet(tmp_path: Path) -> None:
+    """The best tiles are on the left, the worst on the right, each a title above its three panels."""
+
+    def tile(brightness: int) -> TilePicture:
+        empty = np.zeros((32, 32), np.uint8)
+        return TilePicture("a title", np.full((3, 32, 32), brightness, np.uint8), empty, empty.astype(np.float32))
+
+    tile_sheet([tile(50), tile(100)], [tile(200)], tmp_path / "x.png")
+    picture = read(tmp_path / "x.png")
+    assert picture.shape == (2 * (294 + 30) + 9, 2 * 900 + 27, 3)
+    assert (picture[30:324, :294] == 50).all() and (picture[363:, :294] == 100).all()
+    assert (picture[30:324, 927:1221] == 200).all() and (picture[324:, 927:] == 255).all()
+    assert (picture[:30, 927:1200] < 100).any()
+    tile_sheet([tile(50)], [], tmp_path / "x.png")
+    assert read(tmp_path / "x.png").shape == (324, 900, 3)
+
+
+def test_best_and_worst_tiles() -> None:
+    """The worst comes first among the worst; tiles without a building are left out and none is shown twice."""
+    dice = [0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.2]
+    counts = [Counts(round(50 * value), 0, 100 - round(100 * value)) for value in dice]
+    assert [round(count.dice, 6) for count in counts] == dice
+    nothing = Counts(0, 7, 0)
+    assert best_and_worst([*counts, nothing]) == ([1, 5, 3], [2, 6, 4])
+    assert best_and_worst([nothing, *counts[:3]]) == ([2, 1], [3])
+    assert best_and_worst([nothing, counts[0]]) == ([1], [])
+    assert best_and_worst([nothing]) == ([], [])
 
 
 def test_learning_curves(tmp_path: Path) -> None:

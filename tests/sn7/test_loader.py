@@ -5,76 +5,13 @@ import pytest
 import torch
 
 from sn7.config import TrainConfig
-from sn7.errors import SplitInvalid
 from sn7.folds import Split
-from sn7.loader import IGNORE, augmentation, cut, loaders, round_up, tile_starts, training_tiles, validation_tiles
+from sn7.loader import IGNORE, augmentation, loaders
 from sn7.prepared import MASK, VALID, Prepared
 from sn7.unet import IMAGENET_MEAN, IMAGENET_STD
 
 CPU = torch.device("cpu")
 PLAIN = {"dihedral": 0, "rotate": 0, "brightness": 0, "contrast": 0, "saturation": 0}
-
-
-def test_the_notebook_grid() -> None:
-    """255 px tiles: 4 an axis, for 1,024 and for 1,023 px, the last 3 or 4 px dropped."""
-    for length in (1024, 1023):
-        assert tile_starts(length, 255, 0, slack=4) == [0, 255, 510, 765]
-
-
-@pytest.mark.parametrize(
-    ("length", "size", "overlap", "wanted"),
-    [
-        (128, 64, 0, [0, 64]),
-        (130, 64, 0, [0, 64, 66]),
-        (100, 64, 32, [0, 32, 36]),
-        (64, 64, 0, [0]),
-        (40, 64, 0, [0]),
-    ],
-)
-def test_tiles_reach_the_end_of_an_axis(length: int, size: int, overlap: int, wanted: list[int]) -> None:
-    """The last tile ends at the border; a short axis has one tile."""
-    assert tile_starts(length, size, overlap, slack=0) == wanted
-
-
-def test_validation_counts_every_valid_pixel_once(make_prepared: Callable[..., Prepared]) -> None:
-    """Over overlapping, odd-sized tiles, building and valid pixels add up to the images' own."""
-    prepared = make_prepared(scenes=2, months=2, shape=(75, 107))
-    tiles = validation_tiles(prepared, prepared.scenes, TrainConfig(tile_size=50, validation_images=2))
-    assert {tile.size for tile in tiles} == {64}
-    parts = [cut(prepared.pixels(tile.image), tile) for tile in tiles]
-    whole = [prepared.pixels(image) for image in prepared.images]
-    assert sum(int(part[VALID].sum()) for part in parts) == sum(int(array[VALID].sum()) for array in whole)
-    assert sum(int((part[MASK] & part[VALID]).sum()) for part in parts) == sum(int(a[MASK].sum()) for a in whole)
-
-
-def test_a_tile_larger_than_the_image_is_filled_with_invalid(make_prepared: Callable[..., Prepared]) -> None:
-    """40 × 50 px in a 64 px tile: nothing is lost, nothing counts twice."""
-    prepared = make_prepared(scenes=1, shape=(40, 50))
-    (tile,) = validation_tiles(prepared, prepared.scenes, TrainConfig(tile_size=64))
-    part = cut(prepared.pixels(tile.image), tile)
-    assert part.shape == (5, 64, 64)
-    assert part[VALID].sum() == prepared.pixels(prepared.images[0])[VALID].sum()
-
-
-def test_undersampling_leaves_out_tiles_without_buildings(make_prepared: Callable[..., Prepared]) -> None:
-    """With it fewer tiles, each with a building; without it all."""
-    prepared = make_prepared(scenes=1, shape=(128, 128))
-    array = np.load(prepared.folder / prepared.images[0].array)
-    array[MASK, :64, :64] = 0
-    np.save(prepared.folder / prepared.images[0].array, array)
-    kept = training_tiles(prepared, prepared.scenes, TrainConfig(tile_size=64))
-    every = training_tiles(prepared, prepared.scenes, TrainConfig(tile_size=64, undersample=False))
-    assert len(every) == 4
-    assert [(tile.row, tile.col) for tile in kept] == [(0, 64), (64, 0), (64, 64)]
-
-
-def test_images_per_scene_takes_the_earliest(make_prepared: Callable[..., Prepared]) -> None:
-    """Two of three months, in date order."""
-    prepared = make_prepared(scenes=2, months=3)
-    tiles = training_tiles(prepared, prepared.scenes, TrainConfig(tile_size=64, images_per_scene=2))
-    assert [(tile.image.scene, tile.image.date) for tile in tiles] == [
-        (scene, date) for scene in ("scene0", "scene1") for date in ("2020-01", "2020-02")
-    ]
 
 
 def test_a_batch_is_normalised_and_marks_invalid(make_prepared: Callable[..., Prepared], split: Split) -> None:
@@ -108,6 +45,37 @@ def test_the_order_is_fresh_each_pass_and_repeats_with_the_seed(make_prepared: C
     assert sums[0] == pytest.approx(sums[1])
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "micro_batch", "training_sizes", "validation_sizes"),
+    [
+        (4, None, [4, 4], [4]),
+        (4, 4, [4, 4], [4]),
+        (5, 2, [2, 2, 1], [2, 2]),
+        (7, 3, [3, 2, 2], [2, 2]),
+        (100, 3, [3, 3, 2], [2, 2]),
+        (3, 1, [1] * 6, [1] * 4),
+    ],
+)
+def test_batches_come_in_pieces(
+    make_prepared: Callable[..., Prepared],
+    split: Split,
+    batch_size: int,
+    micro_batch: int | None,
+    training_sizes: list[int],
+    validation_sizes: list[int],
+) -> None:
+    """8 training and 4 validation tiles: no piece is over the limit or across two batches, the order stays."""
+    prepared = make_prepared()
+    config = TrainConfig(tile_size=32, batch_size=batch_size, **PLAIN)
+    whole, _ = loaders(config, prepared, split, CPU)
+    training, validation = loaders(config, prepared, split, CPU, micro_batch)
+    pieces = [rgb for rgb, _ in training]
+    assert [len(rgb) for rgb in pieces] == training_sizes and len(training) == len(training_sizes)
+    assert [len(rgb) for rgb, _ in validation] == validation_sizes and len(validation) == len(validation_sizes)
+    assert torch.equal(torch.cat(pieces), torch.cat([rgb for rgb, _ in whole]))
+    assert training.pass_tiles == sum(training_sizes)
+
+
 def test_augmentation_moves_image_and_target_together() -> None:
     """A bright square and its mask stay on one another through flips and rotations; values stay in range."""
     rgb = torch.full((16, 3, 33, 33), 0.2)
@@ -129,19 +97,3 @@ def test_augmentation_moves_image_and_target_together() -> None:
 def test_augmentation_switched_off_is_none() -> None:
     """No transform is built where none is wanted."""
     assert augmentation(TrainConfig(**PLAIN)) is None
-
-
-def test_scenes_without_buildings_cannot_be_undersampled(make_prepared: Callable[..., Prepared]) -> None:
-    """Nothing left to train on is said before anything is trained."""
-    prepared = make_prepared(scenes=1)
-    path = prepared.folder / prepared.images[0].array
-    array = np.load(path)
-    array[MASK] = 0
-    np.save(path, array)
-    with pytest.raises(SplitInvalid, match="no training tile with a building in scene0"):
-        training_tiles(prepared, prepared.scenes, TrainConfig(tile_size=64))
-
-
-def test_round_up() -> None:
-    """255 → 256; a multiple stays."""
-    assert [round_up(size) for size in (1, 32, 33, 255, 256)] == [32, 32, 64, 256, 256]

@@ -1,3 +1,4 @@
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from rasterio.crs import CRS
 
 from sn7.catalog import LABEL_FOLDERS, LabelKind, read_catalog
 from sn7.errors import LabelsUnreadable
-from sn7.masks import Footprints, rasterize_mask, read_footprints, valid_mask
+from sn7.footprints import read_footprints
+from sn7.masks import rasterize_mask, to_pixels, valid_mask
 from sn7.rasters import read_image
 
 Write = Callable[..., Path]
@@ -98,6 +100,17 @@ def test_defects_are_left_out_and_counted(labels: Path, write_labels: Write, squ
     assert rasterize_mask(footprints, SHAPE, TRANSFORM, METRES).sum() == 2
 
 
+def test_open_rings_and_mixed_positions(labels: Path, write_labels: Write, square) -> None:
+    """A ring that does not come back to its start is closed; some positions with a height, some without, are fine."""
+    (ring,) = square(2, 3, 5, 4)["coordinates"]
+    mixed = [[*ring[0], 9.5], *ring[1:3], [*ring[3], None, "measure"]]
+    expected = mask_of([square(2, 3, 5, 4)], write_labels, labels)
+    for corners in (ring[:4], mixed):
+        assert np.array_equal(mask_of([{"type": "Polygon", "coordinates": [corners]}], write_labels, labels), expected)
+        (polygon,) = read_footprints(labels, "labels_match_pix").geometries
+        assert polygon.equals(shapely.box(2, 3, 7, 7))
+
+
 def test_no_footprints(labels: Path, write_labels: Write) -> None:
     """A label file without features, or without usable ones, gives an empty mask."""
     assert mask_of([], write_labels, labels).sum() == 0
@@ -135,6 +148,7 @@ def test_files_that_are_no_geojson(labels: Path, content: bytes, found: str) -> 
         {"geometry": {"type": "Polygon", "coordinates": [[[0], [1], [2], [0]]]}},
         {"geometry": {"type": "Polygon", "coordinates": [[["a", "b"], [1, 0], [1, 1], [0, 0]]]}},
         {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [float("nan"), 0], [1, 1], [0, 0]]]}},
+        {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [10**400, 0], [1, 1], [0, 0]]]}},
         {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [None, 0], [1, 1], [0, 0]]]}},
         {"geometry": {"type": "Polygon", "coordinates": {"a": 1}}},
     ],
@@ -144,6 +158,16 @@ def test_features_that_are_no_geojson(labels: Path, feature: Any) -> None:
     labels.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
     with pytest.raises(LabelsUnreadable, match=r"x_Buildings\.geojson has a feature whose geometry is no GeoJSON"):
         read_footprints(labels, "labels_match_pix")
+
+
+def test_the_collector_runs_again(labels: Path, write_labels: Write, square) -> None:
+    """Python's cycle collector, which reading holds, is let go whether the file is good or not."""
+    read_footprints(write_labels(labels, [square(0, 0, 1, 1)]), "labels")
+    assert gc.isenabled()
+    labels.write_text("{")
+    with pytest.raises(LabelsUnreadable):
+        read_footprints(labels, "labels")
+    assert gc.isenabled()
 
 
 def test_missing_file_and_unknown_crs(labels: Path, write_labels: Write, square) -> None:
@@ -171,6 +195,22 @@ def test_utm_image_with_lon_lat_labels(labels: Path, write_labels: Write, square
     for kind, crs in cases:
         write_labels(labels, [{"type": "Polygon", "coordinates": [ring]}], crs)
         assert np.array_equal(rasterize_mask(read_footprints(labels, kind), SHAPE, transform, utm), expected)
+
+
+def test_utm_image_without_square_pixels(labels: Path, write_labels: Write, square) -> None:
+    """Columns and rows have their own size; footprints taken to pixels once need no second time."""
+    utm, transform = CRS.from_epsg(32633), Affine(3, 0, 400_000, 0, -5, 5_000_000)
+    ring = [transform @ position for position in square(4.2, 5.2, 5, 3)["coordinates"][0]]
+    write_labels(labels, [{"type": "Polygon", "coordinates": [ring]}], "urn:ogc:def:crs:EPSG::32633")
+    footprints = read_footprints(labels, "labels_match")
+    mask = rasterize_mask(footprints, SHAPE, transform, utm)
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[5:8, 4:9] = 1
+    assert np.array_equal(mask, expected)
+    pixels = to_pixels(footprints, SHAPE, transform, utm)
+    assert pixels.points == pytest.approx(np.array(square(4.2, 5.2, 5, 3)["coordinates"][0]))
+    assert to_pixels(pixels, SHAPE, transform, utm) is pixels
+    assert np.array_equal(rasterize_mask(pixels, SHAPE, transform, utm), expected)
 
 
 def test_pixel_coordinates_are_never_reprojected(labels: Path, write_labels: Write, square) -> None:
@@ -210,30 +250,71 @@ def test_valid() -> None:
     assert (valid.dtype, valid.sum()) == (np.uint8, 0)
 
 
+Corner = tuple[float, float]
+KEEP = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
 @st.composite
-def outlines(draw: st.DrawFn) -> list[tuple[float, float]]:
-    """Draw a star-shaped polygon in pixel coordinates, partly outside of the image at times."""
+def stars(draw: st.DrawFn) -> list[list[Corner]]:
+    """Draw a polygon, concave or not, with or without a hole, partly outside of the image at times."""
     corners = draw(st.integers(3, 9))
     centre = draw(st.tuples(st.floats(-3, 34), st.floats(-3, 36)))
     radii = draw(st.lists(st.floats(0.3, 12), min_size=corners, max_size=corners))
-    turn = draw(st.floats(0, 6.28))
-    angles = turn + 2 * np.pi * np.arange(corners) / corners
-    return [(centre[0] + r * np.cos(a), centre[1] + r * np.sin(a)) for r, a in zip(radii, angles, strict=True)]
+    angles = draw(st.floats(0, 6.28)) + 2 * np.pi * np.arange(corners) / corners
+    scales = [1.0, draw(st.floats(0.1, 0.9))] if draw(st.booleans()) else [1.0]
+    return [_closed(centre, scale * np.array(radii), angles) for scale in scales]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(outlines(), min_size=1, max_size=4))
-def test_mask_is_the_pixel_centres_inside(shapes: list[list[tuple[float, float]]]) -> None:
-    """Random polygons: the mask is 1 exactly where shapely finds a pixel's centre inside one of them."""
-    polygons = np.array([shapely.Polygon(shape) for shape in shapes])
+def _closed(centre: Corner, radii: np.ndarray, angles: np.ndarray) -> list[Corner]:
+    ring = [(centre[0] + r * np.cos(a), centre[1] + r * np.sin(a)) for r, a in zip(radii, angles, strict=True)]
+    return [*ring, ring[0]]
+
+
+numbers = st.one_of(st.integers(-4, 38), st.floats(-4, 38))
+tangles = st.lists(st.tuples(numbers, numbers), min_size=3, max_size=7).map(lambda ring: [[*ring, ring[0]]])
+"""Any corners: rings that cross themselves, without area, with a corner twice."""
+footprint_sets = st.lists(st.lists(st.one_of(stars(), tangles), min_size=1, max_size=3), min_size=1, max_size=4)
+"""Footprints of one polygon (Polygon) or more, which may overlap (MultiPolygon)."""
+
+
+def centres_inside(polygons: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return, of each pixel, whether its centre lies in a polygon, and whether it keeps clear of every edge.
+
+    Each centre is tested against each polygon. A centre on an edge may fall either way, so those within 1e-6 px
+    of one are left to GDAL.
+    """
     rows, columns = np.indices(SHAPE) + 0.5
     inside = np.any([shapely.contains_xy(polygon, columns, rows) for polygon in polygons], axis=0)
     centres = shapely.points(columns, rows)
-    edges = [shapely.dwithin(centres, shapely.boundary(polygon), 1e-6) for polygon in polygons]
-    clear = ~np.any(edges, axis=0)  # a centre on an edge may fall either way
-    anchor = shapely.box(0, 0, 0.1, 0.1)  # no pixel's centre, but on the image, wherever the others are
-    footprints = Footprints(Path("x"), "labels_match_pix", None, np.array([anchor, *polygons]))
+    edges = [shapely.LineString(ring) for polygon in polygons for ring in (polygon.exterior, *polygon.interiors)]
+    return inside, ~np.any([shapely.dwithin(centres, edge, 1e-6) for edge in edges], axis=0)
+
+
+@settings(KEEP, max_examples=200)
+@given(sets=footprint_sets, metres=st.booleans(), height=st.sampled_from([None, 7.5]))
+def test_mask_is_the_pixel_centres_inside(
+    labels: Path, write_labels: Write, sets: list[list[Any]], metres: bool, height: float | None
+) -> None:
+    """Any polygons, in pixels or metres, 2-D or 3-D: the mask is 1 exactly where a centre lies in one of them."""
+
+    def position(x: float, y: float) -> list[float]:
+        place = TRANSFORM @ (x, y) if metres else (x, y)
+        return [*place, *([] if height is None else [height])]
+
+    anchor = [[(0.0, 0.0), (0.1, 0.0), (0.1, 0.1), (0.0, 0.0)]]  # no pixel's centre, but on the image
+    parts = [[[[position(*corner) for corner in ring] for ring in rings] for rings in group] for group in sets]
+    geometries = [{"type": "Polygon", "coordinates": [[position(*corner) for corner in ring] for ring in anchor]}]
+    geometries += [
+        {"type": "Polygon", "coordinates": group[0]}
+        if len(group) == 1
+        else {"type": "MultiPolygon", "coordinates": group}
+        for group in parts
+    ]
+    write_labels(labels, geometries)
+    footprints = read_footprints(labels, "labels_match" if metres else "labels_match_pix")
     mask = rasterize_mask(footprints, SHAPE, TRANSFORM, METRES)
+    inside, clear = centres_inside([shapely.Polygon(rings[0], rings[1:]) for group in sets for rings in group])
+    assert (len(footprints), footprints.left_out) == (1 + len(sets), 0)
     assert np.array_equal(mask[clear] == 1, inside[clear])
     assert set(np.unique(mask)) <= {0, 1}
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sn7.config import TrainConfig
-from sn7.errors import ModelInvalid
+from sn7.errors import DiskFull, ModelInvalid
 from sn7.modeldir import load_model, save_model
 from sn7.unet import build_unet
 
@@ -99,7 +99,7 @@ def test_a_failed_write_leaves_the_older_model(unet: nn.Module, folder: Path, mo
         raise OSError("No space left on device")
 
     monkeypatch.setattr("sn7.modeldir.save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskFull, match="model cannot be written: the disk is full"):
         save_model(folder, unet, CONFIG, {"note": "never written"})
     assert load_model(folder)[1].training == {"note": "made by a test"}
     assert [path.name for path in folder.parent.iterdir()] == ["model"]

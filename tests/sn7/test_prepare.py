@@ -19,7 +19,7 @@ from sn7.errors import (
     SceneUnlabelled,
 )
 from sn7.prepare import prepare
-from sn7.prepared import MASK, RGB, VALID, load_prepared
+from sn7.prepared import MASK, RGB, SEPARATION, VALID, load_prepared
 
 Make = Callable[..., Path]
 Write = Callable[..., Path]
@@ -86,6 +86,23 @@ def test_second_run_rewrites_nothing(make_data: Make, tmp_path: Path) -> None:
     assert (second.written, second.reused) == (0, 4)
     assert second.prepared == first.prepared
     assert written(out) == before
+
+
+def test_separation_channels_where_they_are_asked_for(make_data: Make, tmp_path: Path) -> None:
+    """Two more channels, within the mask; asked for or not any more, every array is made anew."""
+    data, out = make_data(), tmp_path / "prepared"
+    plain = prepare(data, out).prepared
+    made = prepare(data, out, separation=True)
+    assert (made.written, made.reused) == (len(plain.images), 0)
+    assert made.prepared.fingerprint != plain.fingerprint
+    for image in load_prepared(out).images:
+        array = made.prepared.pixels(image)
+        boundary, contact = array[SEPARATION]
+        assert array.shape[0] == 7 and set(np.unique(contact)) <= {0, 1}
+        assert boundary.any() == array[MASK].any() and not (boundary & (1 - array[MASK])).any()
+    again = prepare(data, out, separation=True)
+    assert (again.written, again.reused) == (0, len(plain.images))
+    assert prepare(data, out).prepared == plain
 
 
 def test_changed_files_rebuild_their_image_only(make_data: Make, tmp_path: Path, write_labels: Write, square) -> None:
@@ -331,3 +348,14 @@ def test_real_fragments(mini: Path, tmp_path: Path) -> None:
     assert [image.building_share for image in result.prepared.images] == pytest.approx(
         [0.00951, 0.01265, 0.09293], abs=5e-6
     )
+
+
+def test_a_folder_with_an_index_of_its_own_is_left_alone(make_data: Make, tmp_path: Path) -> None:
+    """index.json is a common name; nothing beside it is removed."""
+    out = tmp_path / "site"
+    (out / "pages").mkdir(parents=True)
+    (out / "index.json").write_text("{}")
+    (out / "pages" / "start.json").write_text("{}")
+    with pytest.raises(ResultsConflict, match="is no prepared folder"):
+        prepare(make_data(), out)
+    assert (out / "pages" / "start.json").exists()

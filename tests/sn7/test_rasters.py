@@ -63,6 +63,7 @@ def test_other_bands_are_refused(tmp_path: Path, write_image: Write, bands: np.n
         ({"transform": Affine(4, 1, 1e6, 1, -4, 1e6)}, "rotated"),
         ({"transform": Affine(1, 0, 900, 0, -1, 900), "crs": "EPSG:4326"}, "outside its CRS"),
         ({"transform": Affine(1, 0, 1e9, 0, -1, 1e9), "crs": "EPSG:32631"}, "outside its CRS"),
+        ({"crs": 'LOCAL_CS["site grid",UNIT["metre",1]]'}, "outside its CRS"),
     ],
 )
 def test_images_without_a_usable_place_are_refused(

@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from fastai.callback.progress import ProgressCallback
+from fastai.callback.schedule import Learner
+from fastai.data.core import DataLoaders
+from fastai.optimizer import SGD, Optimizer
+from torch import Tensor, nn
 
 from sn7.config import TrainConfig
 from sn7.errors import TrainingDiverged
 from sn7.folds import Split
+from sn7.loader import TileLoader
+from sn7.losses import IGNORE, WeightedCrossEntropy
 from sn7.modeldir import load_model
 from sn7.prepared import Prepared
-from sn7.train import EpochMetrics, read_result, train
-from sn7.trainloop import ValidationMetrics, autocast
+from sn7.tiles import training_tiles
+from sn7.train import EpochMetrics, read_history, read_result, train
+from sn7.trainloop import Pieces, TrainLoss, _tile_counts, autocast, out_of_memory
 
 SMALL = TrainConfig(encoder="xresnet18", tile_size=32, batch_size=4, epochs=6, lr_max=1e-3, encoder_lr_factor=1.0)
 
@@ -36,6 +44,9 @@ def test_training_learns_and_leaves_its_files(
     assert described.config == SMALL
     assert described.training["epoch"]["epoch"] == result.best.epoch
     assert described.training["split"]["validation"] == ["scene2"]
+    assert (tmp_path / "out" / "tiles.png").exists()
+    assert read_history(tmp_path / "out") == seen
+    assert all(metrics.memory_mib > 100 and metrics.micro_batch == 4 for metrics in seen)
 
 
 def test_the_same_seed_gives_the_same_losses(
@@ -55,8 +66,8 @@ def test_a_loss_that_is_not_finite_raises(
     make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sentence has epoch, batch and learning rate; no result is left."""
-    monkeypatch.setattr("sn7.losses.WeightedCrossEntropy.forward", lambda self, x, y: x.sum() * float("nan"))
-    with pytest.raises(TrainingDiverged, match=r"nan in epoch 1, batch 1 of 2, at a learning rate of"):
+    monkeypatch.setattr("sn7.losses.WeightedCrossEntropy.forward", lambda self, x, y: x.float().sum() * float("nan"))
+    with pytest.raises(TrainingDiverged, match=r"^the loss became nan in epoch 1, batch 1 of 2, at a learning rate of"):
         train(SMALL, make_prepared(), split, tmp_path / "out")
     assert read_result(tmp_path / "out") is None
 
@@ -77,13 +88,143 @@ def test_an_exception_of_the_report_ends_the_training(
 
 def test_validation_counts_by_hand() -> None:
     """Logits that say building on two pixels: one right, one wrong; one missed; an invalid one does not count."""
-    from sn7.losses import IGNORE, WeightedCrossEntropy
-
-    callback = ValidationMetrics(lambda metrics: None)
-    callback.learn = type("Learn", (), {"loss_func": WeightedCrossEntropy(0.5)})()
     logits = torch.tensor([[[[0.0, 0.0, 1.0, 0.0]], [[1.0, 1.0, 0.0, 1.0]]]])
     target = torch.tensor([[[1, 0, 1, IGNORE]]])
-    assert callback._sums(logits, target)[:3].tolist() == [1, 1, 1]
+    nothing = torch.full_like(target, IGNORE)
+    counts = _tile_counts(torch.cat([logits, logits]), torch.cat([target, nothing]))
+    assert counts.tolist() == [[1, 1, 1], [0, 0, 0]]
+
+
+def test_an_exception_without_words_passes_through(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path
+) -> None:
+    """fastai would look for the first word of it; one that speaks of memory is no reason to start again, either."""
+
+    def stop(_: EpochMetrics) -> None:
+        raise KeyError
+
+    def remote(_: EpochMetrics) -> None:
+        raise RuntimeError("the head node is out of memory")
+
+    prepared = make_prepared()
+    with pytest.raises(KeyError):
+        train(SMALL, prepared, split, tmp_path / "out", stop)
+    with pytest.raises(RuntimeError, match=r"^the head node is out of memory$"):
+        train(SMALL, prepared, split, tmp_path / "out", remote)
+
+
+class Memory:
+    """Lets the loss run out of memory above `room` tiles, from call `begin` on, and counts optimizer steps."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, room: int, error: Exception, begin: int = 0) -> None:
+        self.calls = self.steps = 0
+        forward, step = WeightedCrossEntropy.forward, Optimizer.step
+
+        def limited(loss: WeightedCrossEntropy, logits: Tensor, target: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > begin and len(target) > room:
+                raise error
+            return forward(loss, logits, target)
+
+        def counted(optimizer: Optimizer) -> None:
+            self.steps += 1
+            step(optimizer)
+
+        patch.setattr(WeightedCrossEntropy, "forward", limited)
+        patch.setattr(Optimizer, "step", counted)
+
+
+def test_out_of_memory_halves_the_tiles_in_memory(
+    make_prepared: Callable[..., Prepared],
+    split: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """5 tiles a batch, room for 2: one optimizer step an epoch still, a warning, no bf16 left switched on."""
+    memory = Memory(monkeypatch, 2, torch.OutOfMemoryError("CUDA out of memory"))
+    config, seen = replace(SMALL, tile_size=64, batch_size=5, epochs=1, precision="bf16"), []
+    train(config, make_prepared(shape=(128, 128)), split, tmp_path / "out", seen.append)
+    assert memory.steps == 1  # of 8 training tiles one batch of 5 is taken
+    assert [(metrics.epoch, metrics.micro_batch) for metrics in seen] == [(1, 2)]
+    assert "out of memory with 5 tiles of 64 px at once; goes on with 2, and 5 in a" in capsys.readouterr().err
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.slow
+def test_out_of_memory_later_continues_from_the_checkpoint(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epoch 1 stays as it was, epoch 2 comes in pieces; the rates of the epochs are those of whole batches."""
+    prepared, config, seen = make_prepared(), replace(SMALL, epochs=2), []
+    whole: list[EpochMetrics] = []
+    train(config, prepared, split, tmp_path / "whole", whole.append)
+    # An epoch has two training and one validation batch.
+    Memory(monkeypatch, 2, RuntimeError("DefaultCPUAllocator: can't allocate memory"), begin=4)
+    result = train(config, prepared, split, tmp_path / "out", seen.append)
+    assert [(metrics.epoch, metrics.micro_batch) for metrics in seen] == [(1, 4), (2, 2)]
+    assert read_history(tmp_path / "out") == seen
+    assert [metrics.lr for metrics in seen] == [metrics.lr for metrics in whole]
+    assert seen[0].train_loss == whole[0].train_loss
+    assert result.continued_after == 0
+
+
+def test_one_tile_that_does_not_fit_ends_the_training(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing left to halve."""
+    Memory(monkeypatch, 0, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        train(replace(SMALL, tile_size=64, batch_size=2), make_prepared(shape=(128, 128)), split, tmp_path / "out")
+    assert read_result(tmp_path / "out") is None
+
+
+def test_what_is_out_of_memory() -> None:
+    """Both allocators say it in their own words; other errors do not."""
+    assert out_of_memory(torch.OutOfMemoryError("x"))
+    assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert not out_of_memory(RuntimeError("size mismatch"))
+    assert not out_of_memory(ValueError("out of memory"))
+
+
+def _step(prepared: Prepared, batch_size: int, micro_batch: int) -> tuple[Tensor, float]:
+    """Return the weights after one epoch of a plain convolution, and its training loss."""
+    tiles = training_tiles(prepared, prepared.scenes, TrainConfig(tile_size=64))
+    cpu = torch.device("cpu")
+    training = TileLoader(prepared, tiles, batch_size, cpu, shuffle=True, micro_batch=micro_batch)
+    validation = TileLoader(prepared, tiles, batch_size, cpu)
+    torch.manual_seed(0)
+    learner = Learner(
+        DataLoaders(training, validation, device=cpu),
+        nn.Conv2d(3, 2, 3, padding=1),
+        loss_func=WeightedCrossEntropy(0.5),
+        opt_func=SGD,
+        cbs=[Pieces(), TrainLoss()],
+    )
+    learner.remove_cb(ProgressCallback)
+    learner.logger = lambda _: None
+    learner.fit(1, lr=1.0)
+    return learner.model.weight.detach(), learner.train_loss.mean
+
+
+@pytest.mark.parametrize(("batch_size", "micro_batch"), [(7, 3), (7, 1), (20, 4)])
+def test_gradients_add_up_over_pieces(
+    make_prepared: Callable[..., Prepared], batch_size: int, micro_batch: int
+) -> None:
+    """Weights after a step are those of the whole batch, also of the only one, smaller than batch_size.
+
+    All tiles have as many valid pixels and both classes one weight, so the mean of the pieces is that of the batch.
+    1e-5 is what float32 leaves of sums over 28,000 pixels in another order, at gradients of up to 0.5.
+    """
+    prepared = make_prepared(scenes=7)
+    whole, whole_loss = _step(prepared, batch_size, batch_size)
+    pieces, loss = _step(prepared, batch_size, micro_batch)
+    torch.manual_seed(0)
+    start = nn.Conv2d(3, 2, 3, padding=1).weight.detach()
+    assert (whole - start).abs().max() > 0.1
+    assert torch.allclose(pieces, whole, rtol=0, atol=1e-5)
+    assert loss == pytest.approx(whole_loss, abs=1e-6)
 
 
 def test_bf16_computes_in_bf16_and_fp32_does_not() -> None:
