@@ -9,3 +9,11 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 # So does MLflow, for each copy of a file.
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# What is trained here is nobody's business.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ctrl-C is handled in sweep/stopping.py, and the study writes its own logs.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Else a trial is added only once the one before has started, which takes seconds; the book counts them.
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")

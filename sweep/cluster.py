@@ -1,13 +1,18 @@
 """The Ray cluster that a study runs on."""
 
 import os
+import re
 import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import ray
 
-from sn7.errors import ClusterUnavailable
+from sn7.errors import ClusterUnavailable, StudyInvalid
+from sweep.study import Study
 
-__all__ = ["start_ray", "stop_ray"]
+__all__ = ["capacity", "require_capacity", "start_ray", "stop_ray"]
 
 
 def start_ray(address: str | None) -> None:
@@ -18,6 +23,9 @@ def start_ray(address: str | None) -> None:
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
+        if address and re.fullmatch(r"[^:/]+:\d+", address):
+            host, _, port = address.partition(":")
+            socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for minutes
         ray.init(
             address=address or "local",
             include_dashboard=None if address else False,
@@ -34,3 +42,28 @@ def start_ray(address: str | None) -> None:
 def stop_ray() -> None:
     """Leave the cluster, and end it if `start_ray` has started it."""
     ray.shutdown()
+
+
+def capacity(study: Study, nodes: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many trials run at once on nodes, as `ray.nodes()` has them; a trial stays on one node."""
+    wanted = {"CPU": float(study.resources.cpu), "GPU": float(study.resources.gpu)}
+    # 1 // 0.2 is 4 in floating point, and five trials fit.
+    return sum(
+        int(min((node["Resources"].get(name, 0.0) + 1e-9) // amount for name, amount in wanted.items() if amount))
+        for node in nodes
+        if node["Alive"]
+    )
+
+
+def require_capacity(study: Study) -> None:
+    """Raise StudyInvalid where not one trial fits on the connected cluster: it would wait for ever."""
+    nodes = ray.nodes()
+    if capacity(study, nodes):
+        return
+    rooms = [{"CPU": 0.0, "GPU": 0.0, **node["Resources"]} for node in nodes if node["Alive"]]
+    largest = max(rooms, key=lambda room: (room["GPU"], room["CPU"]))
+    raise StudyInvalid(
+        f"a trial wants {study.resources.cpu} CPU and {float(study.resources.gpu):g} GPU, and the largest of "
+        f"{len(nodes)} nodes has {largest['CPU']:g} CPU and {largest['GPU']:g} GPU; lower [resources] in the study "
+        "file, or start a larger cluster."
+    )

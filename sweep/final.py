@@ -1,35 +1,49 @@
 """The final scenes, which no model saw, predicted by the ensemble: a Ray task a scene."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ray
 
-from sn7.catalog import Scene, read_catalog
+from sn7.catalog import Scene
 from sn7.ensemble import load_predictor
 from sn7.errors import ImageUnreadable
 from sn7.predict import PredictReport, predict_image
 from sweep.board import Board
-from sweep.crossval import result
-from sweep.study import Resources
+from sweep.budget import Budget
+from sweep.fits import result
+from sweep.stopping import StopFile
+from sweep.study import Study
 
 __all__ = ["predict_final"]
 
 
-def predict_final(ensemble: Path, data: Path, out: Path, resources: Resources) -> PredictReport:
-    """Predict the scenes below test_public of a data set; without any, the report is empty."""
-    scenes = read_catalog(data).final
-    task = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu)(_predict_scene)
-    waiting = [task.remote(ensemble, scene, out) for scene in scenes]
-    board = Board(len(waiting), 0, "scenes")
+def predict_final(
+    ensemble: Path, scenes: Sequence[Scene], results: Path, study: Study, budget: Budget
+) -> PredictReport:
+    """Predict scenes into results/predictions; without any, the report is empty.
+
+    Raises KeyboardInterrupt where the study was asked to stop.
+    """
+    stop = StopFile(results)
+    task = ray.remote(num_cpus=study.resources.cpu, num_gpus=float(study.resources.gpu))(_predict_scene)
+    waiting = {task.remote(ensemble, scene, results / "predictions"): i for i, scene in enumerate(scenes)}
+    board = Board(len(waiting), 0, "scenes", spent=lambda: str(budget.spent))
     total = PredictReport(0, (), ())
-    while waiting:
-        done, waiting = ray.wait(waiting)
-        report: PredictReport = result(done[0])
-        total = PredictReport(
-            total.images + report.images, total.written + report.written, total.skipped + report.skipped
-        )
-        board.end(len(waiting), "COMPLETE")
-    board.close()
+    try:
+        while waiting:
+            done, _ = ray.wait(list(waiting), timeout=0.5)
+            budget.tick(len(waiting), ray.nodes())
+            for reference in done:
+                board.end(waiting.pop(reference), "COMPLETE")
+                report: PredictReport = result(reference)
+                total = PredictReport(
+                    total.images + report.images, total.written + report.written, total.skipped + report.skipped
+                )
+            if stop.requested():
+                raise KeyboardInterrupt
+    finally:
+        board.close()
     return total
 
 

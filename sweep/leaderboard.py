@@ -10,39 +10,42 @@ import optuna
 from sn7.files import atomic_file
 from sn7.folds import Split
 from sweep.crossval import OutOfFold
-from sweep.search import ATTRIBUTES, NOTEBOOK, STATES, ended_trials, errors
+from sweep.endings import ERROR, FAILURES, PREEMPTED
+from sweep.search import ATTRIBUTES, NOTEBOOK, STATES
 
-__all__ = ["Row", "best_trials", "leaderboard", "write_folds", "write_leaderboard"]
+__all__ = ["Row", "best_trials", "leaderboard", "write_folds", "write_leaderboard", "write_repeats"]
 
 Row = dict[str, Any]
 
 
 def leaderboard(opened: optuna.Study) -> list[Row]:
-    """Return one row a trial: COMPLETE ones by Dice, then PRUNED ones by Dice, then FAILED ones.
+    """Return one row a trial that has begun: COMPLETE ones by Dice, then PRUNED ones by Dice, then FAILED, PREEMPTED.
 
-    `rank` counts COMPLETE trials only, since a pruned one was not given the same number of epochs.
+    `rank` counts COMPLETE trials only, since a pruned one was not given the same number of epochs. `preempted` and
+    `failures` count the attempts that it took besides its last.
     """
     order = list(STATES.values())
     trials = sorted(
-        ended_trials(opened),
+        (trial for trial in opened.get_trials(deepcopy=False) if trial.datetime_start is not None),
         key=lambda t: (order.index(STATES[t.state]), -t.user_attrs.get("dice", -1), t.number),
     )
-    reasons = errors(opened)
-    rows = []
-    for position, trial in enumerate(trials, 1):
-        state = STATES[trial.state]
-        recipe = "notebook" if trial.user_attrs.get(NOTEBOOK) else ""
-        row: Row = {
-            "rank": position if state == "COMPLETE" else "",
-            "trial": trial.number,
-            "recipe": recipe,
-            "state": state,
-        }
-        row |= {name: trial.user_attrs.get(name, "") for name in ATTRIBUTES}
-        row |= trial.params
-        row["error"] = reasons.get(trial.number, "")
-        rows.append(row)
-    return rows
+    fields = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    return [_row(position, trial, fields) for position, trial in enumerate(trials, 1)]
+
+
+def _row(position: int, trial: optuna.trial.FrozenTrial, fields: list[str]) -> Row:
+    state = STATES[trial.state]
+    return {
+        "rank": position if state == "COMPLETE" else "",
+        "trial": trial.number,
+        "recipe": "notebook" if trial.user_attrs.get(NOTEBOOK) else "",
+        "state": state,
+        **{name: trial.user_attrs.get(name, "") for name in ATTRIBUTES},
+        **{name: trial.params.get(name, "") for name in fields},  # a conditional field is not there for all
+        "preempted": trial.user_attrs.get(PREEMPTED, 0),
+        "failures": trial.user_attrs.get(FAILURES, 0),
+        "error": trial.user_attrs.get(ERROR, "") if state == "FAILED" else "",
+    }
 
 
 def best_trials(opened: optuna.Study, count: int) -> list[optuna.trial.FrozenTrial]:
@@ -71,6 +74,13 @@ def write_folds(scores: Iterable[tuple[str, OutOfFold]], splits: Sequence[Split]
     ]
     _write(path, rows)
     return rows
+
+
+def write_repeats(values: Mapping[int, Sequence[float]], path: Path) -> None:
+    """Write repeats.csv: a row a trial and seed, the trial's own seed first."""
+    _write(
+        path, [{"trial": t, "run": run, "dice": dice} for t, dices in values.items() for run, dice in enumerate(dices)]
+    )
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,25 +1,36 @@
 """From the best trials to the ensemble, its predictions, and the summary that a study ends with."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
 
+from sn7.catalog import Scene, read_catalog
 from sn7.config import TrainConfig
 from sn7.ensemble import save_ensemble
 from sn7.errors import StudyInvalid
 from sn7.files import write_json
 from sn7.predict import PredictionFiles, PredictReport
-from sn7.train import read_result
+from sn7.prepared import is_prepared
+from sn7.storage import local
+from sn7.train import read_history, read_result
+from sweep.budget import Budget
 from sweep.crossval import Member, OutOfFold, cross_validate, score_out_of_fold
 from sweep.figures import draw_curves, draw_folds
 from sweep.final import predict_final
-from sweep.leaderboard import Row, best_trials, leaderboard, write_folds, write_leaderboard
+from sweep.fits import Fit
+from sweep.leaderboard import Row, best_trials, leaderboard, write_folds, write_leaderboard, write_repeats
 from sweep.plan import Plan
+from sweep.provenance import commit
 from sweep.records import Records
+from sweep.repeats import noise_sentence, repeat, repeat_values
 from sweep.report import write_report
 from sweep.search import NOTEBOOK
+from sweep.study import Study
 from sweep.summary import headline
 from sweep.trial import split_folder
 
@@ -30,8 +41,10 @@ SUMMARY = "summary.json"
 Scores = list[tuple[str, OutOfFold]]
 
 
-def finish(plan: Plan, opened: optuna.Study, results: Path, data: Path, records: Records) -> dict[str, Any]:
-    """Cross-validate, build the ensemble, predict the final scenes, write the tables and the report.
+def finish(
+    plan: Plan, opened: optuna.Study, results: Path, records: Records, budget: Budget, ended_by: str
+) -> dict[str, Any]:
+    """Repeat, cross-validate, build the ensemble, predict the final scenes, write the tables and the report.
 
     Needs a connected Ray. Returns the summary, which is also written to summary.json, last of all: a folder that
     has it is complete. Raises StudyInvalid where no trial trained to its end.
@@ -42,8 +55,9 @@ def finish(plan: Plan, opened: optuna.Study, results: Path, data: Path, records:
             f"no trial of study {plan.study.name} has trained to its end, so there is no ensemble to build; see the "
             "column error of leaderboard.csv, or give it more time and --resume."
         )
+    repeats = _repeat(plan, opened, best, results, records, budget)
     compared = best + _notebook(plan, opened, best, results)
-    failed = _cross_validate(plan, compared, results, records)
+    failed = _cross_validate(plan, compared, results, records, budget)
     trials = [member.trial for member in best if member.trial not in failed]
     if not trials:
         raise StudyInvalid(f"no configuration could be trained on every fold: {'; '.join(failed.values())}")
@@ -54,25 +68,71 @@ def finish(plan: Plan, opened: optuna.Study, results: Path, data: Path, records:
     ]
     scores.append((ENSEMBLE, _scored(plan, trials, results)))
     ensemble = _save_ensemble(plan, trials, scores[-1][1], results)
-    predicted = predict_final(ensemble, data, results / "predictions", plan.study.resources)
+    predicted = predict_final(ensemble, _final_scenes(plan.study), results, plan.study, budget)
     rows = leaderboard(opened)
-    summary = _summary(plan, trials, rows, scores, predicted, list(failed.values()))
-    _publish(plan, rows, scores, summary, predicted, results, records)
+    summary = {
+        **_summary(plan, trials, rows, scores, predicted, list(failed.values())),
+        "limits": plan.study.limits,
+        "ended_by": ended_by,
+        "spent": asdict(budget.spent),
+        "noise": noise_sentence(repeats),
+    }
+    _publish(plan, rows, scores, summary, predicted, repeats, results, records)
     write_json(results / SUMMARY, summary)
     return summary
 
 
-def _cross_validate(plan: Plan, members: list[Member], results: Path, records: Records) -> dict[int, str]:
+def _repeat(
+    plan: Plan, opened: optuna.Study, members: list[Member], results: Path, records: Records, budget: Budget
+) -> dict[int, list[float]]:
+    """Train the members with further seeds; return the Dice of each with each seed."""
+    study = plan.study
+    if study.repeats > 1:
+        ended: dict[tuple[int, int], list[tuple[Fit, str]]] = defaultdict(list)
+        for fit, error in repeat(members, plan.validation, study, results, plan.prepared.place, budget):
+            ended[fit.trial, fit.config.seed].append((fit, error))
+            if len(ended[fit.trial, fit.config.seed]) == len(plan.validation):
+                _record_repeat(records, ended[fit.trial, fit.config.seed])
+    return {
+        member.trial: repeat_values(
+            member.trial, float(opened.trials[member.trial].value or 0), plan.validation, study.repeats, results
+        )
+        for member in members
+    }
+
+
+def _record_repeat(records: Records, fits: Sequence[tuple[Fit, str]]) -> None:
+    """Record a configuration with another seed, which has been trained on all splits: the mean over them."""
+    first = fits[0][0]
+    best = [trained.best for fit, error in fits if not error and (trained := read_result(fit.out))]
+    state = "COMPLETE" if len(best) == len(fits) else "FAILED"
+    metrics = {"dice": fmean(m.dice for m in best), "iou": fmean(m.iou for m in best)} if best else {}
+    files = [path for fit, _ in fits for path in _files(fit.out)]
+    records.repeat(first.trial, first.config.seed, state, metrics, files)
+
+
+def _cross_validate(
+    plan: Plan, members: list[Member], results: Path, records: Records, budget: Budget
+) -> dict[int, str]:
     """Train the members on the folds; return those that failed on one, by trial, with the reason."""
     failed = {}
-    folds = cross_validate(members, plan.folds, results, plan.prepared.folder, plan.study.resources)
-    for member, fold, error in folds:
+    folds = cross_validate(members, plan.folds, plan.study, results, plan.prepared.place, budget)
+    for fit, error in folds:
         if error:
-            failed[member.trial] = f"trial {member.trial}, fold {fold}: {error}"
-            records.fold(member.trial, fold, "FAILED", {}, [])
-        else:
-            records.fold(member.trial, fold, "COMPLETE", *_fold_record(plan, results, member.trial, fold))
+            failed[fit.trial] = f"trial {fit.trial}, {fit.label}: {error}"
+            records.fold(fit.trial, fit.key, "FAILED", {}, [])
+            continue
+        for metrics in read_history(fit.out):
+            records.fold_epoch(fit.trial, fit.key, metrics.epoch, asdict(metrics))
+        alone = score_out_of_fold([fit.trial], [fit.split], results, plan.prepared)  # one fold alone keeps 0.5
+        scored = {f"out_of_fold_{name}": value for name, value in alone.counts.metrics().items()}
+        records.fold(fit.trial, fit.key, "COMPLETE", scored, _files(fit.out))
     return failed
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the history and the pictures of a training."""
+    return [path for name in ("history.csv", "tiles.png") if (path := folder / name).exists()]
 
 
 def _member(plan: Plan, trial: optuna.trial.FrozenTrial) -> Member:
@@ -97,12 +157,6 @@ def _name(opened: optuna.Study, trial: int) -> str:
 
 def _scored(plan: Plan, trials: Sequence[int], results: Path) -> OutOfFold:
     return score_out_of_fold(trials, plan.folds, results, plan.prepared)
-
-
-def _fold_record(plan: Plan, results: Path, trial: int, fold: int) -> tuple[dict[str, float], list[Path]]:
-    split = plan.folds[fold]
-    alone = score_out_of_fold([trial], [split], results, plan.prepared)  # one fold alone keeps threshold 0.5
-    return alone.counts.metrics(), [split_folder(results, trial, split.name) / "history.csv"]
 
 
 def _save_ensemble(plan: Plan, trials: Sequence[int], scored: OutOfFold, results: Path) -> Path:
@@ -131,8 +185,6 @@ def _summary(
     scored = scores[-1][1]
     return {
         "trials": len(rows),
-        "refit": plan.study.refit,
-        "data": plan.study.data,
         "winner": winner,
         "notebook": notebook,
         "ensemble": {
@@ -153,22 +205,31 @@ def _publish(
     scores: Scores,
     summary: dict[str, Any],
     predicted: PredictReport,
+    repeats: dict[int, list[float]],
     results: Path,
     records: Records,
 ) -> None:
     """Write tables, figures and report, and copy them to MLflow, with the ensemble as a registered model."""
     write_leaderboard(rows, results / "leaderboard.csv")
     folds = write_folds(scores, plan.folds, results / "folds.csv")
+    tables = ["study.toml", "leaderboard.csv", "folds.csv", "report.html"]
+    if plan.study.repeats > 1:
+        write_repeats(repeats, results / "repeats.csv")
+        tables.append("repeats.csv")
     curves = draw_curves(rows, plan.validation[0].name, results)
     pictures = draw_folds(summary["ensemble"]["trials"], plan.folds, plan.prepared, results)
     shown = _first_of_each_scene(predicted)
     previews = [files.preview for files in shown]
-    write_report(plan.study, rows, folds, headline(summary), curves, pictures, previews, results / "report.html")
-    records.files([results / name for name in ("study.toml", "leaderboard.csv", "folds.csv", "report.html")])
+    text = " ".join(filter(None, (headline(summary), summary["noise"])))
+    write_report(plan.study, rows, folds, text, curves, pictures, previews, results / "report.html")
+    records.files([results / name for name in tables])
     records.files([curves, *pictures], "figures")
     for files in shown:
         records.files([files.probs, files.polygons, files.preview], f"predictions/{files.probs.parent.name}")
-    records.register(results / ENSEMBLE, headline(summary))
+    winner = summary["winner"]["trial"]
+    records.model(winner, split_folder(results, winner, plan.validation[0].name) / "model")
+    made_from = {"study": plan.study.name, "data_fingerprint": plan.prepared.fingerprint, "commit": commit()}
+    records.register(results / ENSEMBLE, headline(summary), made_from)
 
 
 def _first_of_each_scene(predicted: PredictReport) -> list[PredictionFiles]:
@@ -177,3 +238,9 @@ def _first_of_each_scene(predicted: PredictReport) -> list[PredictionFiles]:
     for files in sorted(predicted.written, key=lambda files: files.probs):
         scenes.setdefault(files.probs.parent, files)
     return list(scenes.values())
+
+
+def _final_scenes(study: Study) -> Sequence[Scene]:
+    """Return the scenes below test_public of the study's data set; a prepared one has none."""
+    data = local(study.data)
+    return () if is_prepared(data) else read_catalog(data).final

@@ -8,7 +8,7 @@ from pathlib import Path
 from sn7.prepared import Prepared
 from sweep.study import Study
 
-__all__ = ["provenance"]
+__all__ = ["commit", "provenance"]
 
 PACKAGES = ("sn7", "torch", "fastai", "ray", "optuna", "mlflow", "rasterio")
 
@@ -16,7 +16,7 @@ PACKAGES = ("sn7", "torch", "fastai", "ray", "optuna", "mlflow", "rasterio")
 def provenance(study: Study, prepared: Prepared) -> dict[str, str]:
     """Return the tags of a study's run."""
     return {
-        "commit": _git("rev-parse", "HEAD") or "unknown",
+        "commit": commit(),
         "dirty": str(bool(_git("status", "--porcelain"))).lower(),
         "data_fingerprint": prepared.fingerprint,
         "data": study.data,
@@ -28,6 +28,11 @@ def provenance(study: Study, prepared: Prepared) -> dict[str, str]:
         "machine": f"{platform.system()} {platform.machine()}",
         **{f"version.{name}": version(name) for name in PACKAGES},
     }
+
+
+def commit() -> str:
+    """Return the commit of this project's checkout, or "unknown" where there is none."""
+    return _git("rev-parse", "HEAD") or "unknown"
 
 
 def _git(*arguments: str) -> str:

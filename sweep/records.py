@@ -1,165 +1,251 @@
-"""MLflow: one parent run a study, one child run a trial, one grandchild a fold. Only the driver writes."""
+"""MLflow's words for what happens in a study: a run for it, each trial, and each fold and repeat of a trial.
 
-import logging
-import time
-import warnings
+Nothing here waits for a server: records go into the journal, and the delivery carries them on.
+"""
+
+import hashlib
+import math
+import sys
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import numpy as np
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.models import ModelSignature
-from mlflow.tracking import MlflowClient
-from mlflow.types.schema import Schema, TensorSpec
+from sn7.errors import ResultsConflict, TrackingUnavailable
+from sweep.delivery import REFUSED, Delivery
+from sweep.journal import JOURNAL, Journal, Run, read_header, read_lines
+from sweep.server import check_address, connect
 
-import sn7
+__all__ = ["Records", "Synced", "default_tracking_uri", "open_records", "sync"]
 
-__all__ = ["Records", "default_tracking_uri"]
-
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it creates
-
-ENDINGS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED", "INTERRUPTED": "KILLED"}
+ENDINGS = {
+    "COMPLETE": "FINISHED",
+    "PRUNED": "KILLED",
+    "FAILED": "FAILED",
+    "PREEMPTED": "KILLED",
+    "INTERRUPTED": "KILLED",
+}
 """MLflow's run states for our words; the word itself is the tag `state`."""
+STUDY = Run("study")
+WHOLE = ("best_epoch", "epochs_trained", "seconds")
+"""Of a trial's summary, what is no metric of its best epoch."""
 
 
-def default_tracking_uri(results: Path) -> str:
+def default_tracking_uri(results_root: Path) -> str:
     """Return the embedded store that all studies under a results folder share."""
-    return f"sqlite:///{results.resolve() / 'mlflow.db'}"
+    return f"sqlite:///{results_root.resolve() / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What `sync` did: records delivered, refused for good (they are in refused.jsonl), and still waiting."""
+
+    delivered: int
+    refused: int
+    waiting: int
+
+    def __str__(self) -> str:
+        refused = f"refused for good {self.refused} (see {REFUSED})" if self.refused else "refused none"
+        return f"records delivered to MLflow: {self.delivered}, {refused}, still waiting {self.waiting}"
 
 
 class Records:
-    """The runs of one study.
+    """The records of one study; every method appends to the journal and returns at once.
 
-    Runs are found by tag, so that a resumed study goes on in its own. `identity` tells studies of the same name
-    apart.
+    Methods raise OSError where the disk does not take the journal, and KeyError for a state that is none of
+    COMPLETE, PRUNED, FAILED, PREEMPTED, INTERRUPTED.
     """
 
-    def __init__(self, tracking_uri: str, results: Path, study: str, identity: str) -> None:
-        mlflow.set_tracking_uri(tracking_uri)
-        self.client = MlflowClient(tracking_uri)
-        self.study = study
-        self.identity = identity
-        found = self.client.get_experiment_by_name(study)
-        # Without a location of its own, the embedded store would put artefacts below the current directory.
-        location = (results.resolve() / "mlartifacts" / study).as_uri() if tracking_uri.startswith("sqlite:") else None
-        self.experiment = found.experiment_id if found else self.client.create_experiment(study, location)
-        self.parent = self._run({"sn7.kind": "study"}, study)
-        self.client.update_run(self.parent, status="RUNNING")
-        self.runs: dict[int, str] = {}
-
-    def _run(self, tags: dict[str, str], name: str, parent: str | None = None) -> str:
-        """Return the run that has these tags, or a new one."""
-        tags = {**tags, "sn7.identity": self.identity, **({"mlflow.parentRunId": parent} if parent else {})}
-        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self.client.search_runs([self.experiment], query, max_results=1)
-        if found:
-            return str(found[0].info.run_id)
-        return str(self.client.create_run(self.experiment, tags=tags, run_name=name).info.run_id)
+    def __init__(self, journal: Journal, delivery: Delivery | None = None) -> None:
+        self.journal, self.delivery = journal, delivery
 
     def describe(self, tags: Mapping[str, str]) -> None:
         """Write tags of the study: unlike params, they may change when it is resumed."""
-        self._batch(self.parent, tags=tags)
+        self._log(STUDY, tags=tags)
 
-    def _trial(self, trial: int) -> str:
-        """Return the run of a trial."""
-        if trial not in self.runs:
-            tags = {"sn7.kind": "trial", "sn7.trial": str(trial)}
-            self.runs[trial] = self._run(tags, f"trial {trial}", self.parent)
-        return self.runs[trial]
+    def measure(self, metrics: Mapping[str, float]) -> None:
+        """Write metrics of the study, where they are not what they were."""
+        self._log(STUDY, metrics=self.journal.changed(STUDY, metrics))
 
-    def start(self, trial: int, config: Mapping[str, Any], notebook: bool) -> None:
-        """Open the run of a trial with its configuration as params."""
-        run = self._trial(trial)
-        self.client.update_run(run, status="RUNNING")
-        tags = {"state": "RUNNING", **({"recipe": "notebook"} if notebook else {})}
-        self._batch(run, params=config, tags=tags)
+    def files(self, paths: Sequence[Path], folder: str | None = None) -> None:
+        """Copy files to the study's artefacts; they are read when they are delivered."""
+        for path in paths:
+            self._file(STUDY, path, folder)
+
+    def register(self, ensemble: Path, description: str, tags: Mapping[str, str] | None = None) -> None:
+        """Register the ensemble under the study's name with the alias `champion`.
+
+        It is a pyfunc: RGB uint8 (n, height, width, 3) → probs float32 (n, height, width). Description and tags are
+        the version's notes.
+        """
+        content = (ensemble / "ensemble.json").read_bytes()
+        record = {
+            "id": hashlib.sha256(content).hexdigest()[:32],  # the same ensemble is one version, however often told
+            "description": description,
+            "tags": _texts(tags or {}),
+        }
+        self.journal.append("register", STUDY, path=self._path(ensemble), **record)
+
+    def start(self, trial: int, config: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> None:
+        """Open the run of a trial with its configuration as params; open it again where it was cut off."""
+        run = Run("trial", trial)
+        self._log(run, params=config, tags={**(tags or {}), "state": "RUNNING"})
+        self.journal.append("status", run, status="RUNNING")
+
+    def tag(self, trial: int, tags: Mapping[str, str]) -> None:
+        """Write tags of a trial."""
+        self._log(Run("trial", trial), tags=tags)
+
+    def state(self, trial: int) -> str:
+        """Return the state of a trial as the records have it, or nothing where they do not know it."""
+        return self.journal.states.get(Run("trial", trial), "")
 
     def epoch(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Write one epoch of a trial: a single request."""
-        self._batch(self.runs[trial], metrics=metrics, step=step)
+        """Write one epoch of a trial, but for metrics that the journal has at this step or a later one."""
+        self._epoch(Run("trial", trial), step, metrics)
+
+    def fold_epoch(self, trial: int, fold: int, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one epoch of a trial's fold, as `epoch` does."""
+        self._epoch(Run("fold", trial, fold), step, metrics)
 
     def end(
         self, trial: int, state: str, summary: Mapping[str, float], error: str = "", files: Sequence[Path] = ()
     ) -> None:
-        """Close the run of a trial with the metrics of its best epoch, its histories, the error of a failed one."""
-        run = self.runs[trial]
-        self._batch(run, metrics={f"best_{name}": value for name, value in summary.items()}, tags={"state": state})
-        if error:
-            self.client.log_text(run, error, "error.txt")
-        for file in files:
-            self.client.log_artifact(run, str(file), file.parent.name)
-        self.client.set_terminated(run, ENDINGS[state])
+        """Close the run of a trial: its summary (`best_dice` …), its files by folder, the error of a failed one.
 
-    def interrupt(self, trial: int) -> None:
-        """Close the run of a trial that was cut off; its configuration starts again as another trial."""
-        self._batch(self._trial(trial), tags={"state": "INTERRUPTED"})
-        self.client.set_terminated(self._trial(trial), ENDINGS["INTERRUPTED"])
+        Runs of its folds that are still open are closed with it.
+        """
+        run = Run("trial", trial)
+        best = {name if name in WHOLE else f"best_{name}": value for name, value in summary.items()}
+        if error:
+            self.journal.append("text", run, name="error.txt", text=error)
+        for child in [child for child in self.journal.open if child.parent == run]:
+            self._close(child, state, {}, [])
+        self._close(run, state, best, [(path, path.parent.name) for path in files])
+
+    def model(self, trial: int, folder: Path) -> None:
+        """Copy a model folder to the artefacts of a trial, as `model`."""
+        self._file(Run("trial", trial), folder, "model")
 
     def fold(self, trial: int, fold: int, state: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Write one fold of the cross-validation, below its trial's run."""
-        tags = {"sn7.kind": "fold", "sn7.trial": str(trial), "sn7.fold": str(fold)}
-        run = self._run(tags, f"trial {trial} fold {fold}", self._trial(trial))
-        self._batch(run, metrics=metrics, tags={"state": state})
-        for file in files:
-            self.client.log_artifact(run, str(file))
-        self.client.set_terminated(run, ENDINGS[state])
+        """Write one fold of the cross-validation and close its run, below its trial's."""
+        self._close(Run("fold", trial, fold), state, metrics, [(path, None) for path in files])
 
-    def files(self, paths: Sequence[Path], folder: str | None = None) -> None:
-        """Copy files to the study's artefacts."""
-        for path in paths:
-            self.client.log_artifact(self.parent, str(path), folder)
+    def repeat(self, trial: int, seed: int, state: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Write one training of a trial's configuration with another seed and close its run, below its trial's."""
+        self._close(Run("repeat", trial, seed), state, metrics, [(path, path.parent.name) for path in files])
 
-    def register(self, ensemble: Path, description: str) -> str:
-        """Log the ensemble as a pyfunc model, register it under the study's name with the alias `champion`.
+    def close(self, state: str, wait_s: float = 30.0) -> int:
+        """End the study's run, and return how many records the server does not have yet.
 
-        Its input is RGB uint8 (n, height, width, 3), its output probs float32 (n, height, width). Returns the
-        registered version.
+        Waits while the delivery makes progress: at most `wait_s` without, at most 2 s where the server is away.
         """
-        signature = ModelSignature(
-            Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
-            Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))]),
-        )
-        with mlflow.start_run(run_id=self.parent), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it would rather have the signature as type hints of its own kind
-            logged = mlflow.pyfunc.log_model(
-                name="ensemble",
-                python_model=str(Path(__file__).with_name("served.py")),  # code as a file: nothing is pickled
-                artifacts={"ensemble": str(ensemble)},
-                code_paths=[str(Path(sn7.__file__).parent)],
-                signature=signature,
-                pip_requirements=["fastai", "numpy", "safetensors", "timm", "torch", "tqdm"],
-            )
-        if not self.client.search_registered_models(f"name = '{self.study}'"):
-            self.client.create_registered_model(self.study)
-        version = self.client.create_model_version(
-            self.study, logged.model_uri, self.parent, description=description, model_id=logged.model_id
-        )
-        self.client.set_registered_model_alias(self.study, "champion", version.version)
-        return str(version.version)
+        self._close(STUDY, state, {}, [])
+        waiting = self.journal.lines
+        if self.delivery:
+            waiting = self.delivery.wait(wait_s)
+            self.delivery.stop()
+            if self.delivery.refused:
+                place = self.journal.results / REFUSED
+                print(f"MLflow refused {self.delivery.refused} records; see {place}", file=sys.stderr)
+        self.journal.close()
+        return waiting
 
-    def measure(self, metrics: Mapping[str, float]) -> None:
-        """Write metrics of the study."""
-        self._batch(self.parent, metrics=metrics)
+    def _epoch(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        self._log(run, metrics=self.journal.later(run, step, metrics), step=step)
 
-    def close(self, state: str) -> None:
-        """End the study's run."""
-        self._batch(self.parent, tags={"state": state})
-        self.client.set_terminated(self.parent, ENDINGS[state])
+    def _close(
+        self, run: Run, state: str, metrics: Mapping[str, float], files: Sequence[tuple[Path, str | None]]
+    ) -> None:
+        """Write what a run ends with, at the step that it came to: MLflow shows the value of the highest step."""
+        status = ENDINGS[state]
+        step = max((self.journal.last_step(run, name) for name in metrics), default=0)
+        self._log(run, metrics=self.journal.changed(run, metrics), tags={"state": state}, step=step)
+        for path, folder in files:
+            self._file(run, path, folder)
+        self.journal.append("status", run, status=status)
 
-    def _batch(
+    def _log(
         self,
-        run: str,
-        params: Mapping[str, Any] | None = None,
+        run: Run,
         metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         step: int = 0,
     ) -> None:
-        now = int(time.time() * 1000)
-        self.client.log_batch(
-            run,
-            metrics=[Metric(key, float(value), now, step) for key, value in (metrics or {}).items()],
-            params=[Param(key, str(value)) for key, value in (params or {}).items()],
-            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+        content = {"metrics": _numbers(metrics or {}), "params": _texts(params or {}), "tags": _texts(tags or {})}
+        content = {kind: values for kind, values in content.items() if values}
+        if content:
+            self.journal.append("log", run, **content, **({"step": step} if step else {}))
+
+    def _file(self, run: Run, path: Path, folder: str | None) -> None:
+        self.journal.append("file", run, path=self._path(path), folder=folder)
+
+    def _path(self, path: Path) -> str:
+        """Return a path as the journal has it: relative inside the study's folder, which may be moved."""
+        path, place = path.resolve(), self.journal.results.resolve()
+        return str(path.relative_to(place) if path.is_relative_to(place) else path)
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float | str]:
+    """Return metrics as JSON has them, where what is not finite is a text."""
+    return {name: float(value) if math.isfinite(value) else str(float(value)) for name, value in metrics.items()}
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
+
+
+def open_records(
+    tracking_uri: str, results_root: Path, results: Path, study: str, identity: str, resumed: bool
+) -> Records:
+    """Open the journal in the study's folder `results` and begin to deliver it.
+
+    Raises TrackingUnavailable, before anything is written, where the server does not answer, does not let us in, or
+    cannot be what the address says; for a resumed study that has a journal, a server that is away is a warning.
+    Raises ResultsConflict where the journal is of another study, or another process delivers it.
+    """
+    check_address(tracking_uri)
+    reach = partial(connect, tracking_uri, study, identity, results_root / "mlartifacts" / study)
+    server = None
+    try:
+        server = reach()
+    except TrackingUnavailable as error:
+        if not (resumed and (results / JOURNAL).exists()):
+            raise
+        print(f"warning: {error} The study goes on, and its records wait for it.", file=sys.stderr)
+    journal = Journal(results, study, identity)
+    try:
+        delivery = Delivery(results, tracking_uri, reach, lambda: journal.lines, journal.added)
+    except BaseException:
+        journal.close()
+        raise
+    delivery.server, delivery.away = server, server is None
+    journal.append("status", STUDY, status="RUNNING")
+    delivery.start()
+    return Records(journal, delivery)
+
+
+def sync(tracking_uri: str, results_root: Path, results: Path, study: str, wait_s: float = 30.0) -> Synced:
+    """Deliver what a server lacks of a study's journal, while nobody works in the study's folder.
+
+    Gives up after `wait_s` without progress. Raises ResultsConflict where there is no journal, it is of another
+    study, or another process delivers it, and TrackingUnavailable where the server cannot be used.
+    """
+    header = read_header(results)
+    if header["study"] != study:
+        raise ResultsConflict(
+            f"{results / JOURNAL} is of study {header['study']}, not {study}; give that study's file."
         )
+    reach = partial(connect, tracking_uri, study, header["identity"], results_root / "mlartifacts" / study)
+    server = reach()
+    lines = sum(1 for _ in read_lines(results / JOURNAL))
+    delivery = Delivery(results, tracking_uri, reach, lambda: lines, threading.Event())
+    delivery.server = server
+    before = delivery.delivered
+    delivery.start()
+    waiting = delivery.wait(wait_s)
+    delivery.stop()
+    return Synced(lines - waiting - before - delivery.refused, delivery.refused, waiting)

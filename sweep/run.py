@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sn7.errors import Sn7Error
+from sn7.files import causes, is_full
 
 SAMPLE = Path(__file__).parent / "studies" / "sample.toml"
+DATABASES = ("sqlalchemy.", "sqlite3")
+"""Packages whose errors are those of a database: no disk for it, no permission, or a damaged file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,14 +24,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from sweep.driver import run_study
 
         return run_study(options)
-    except (Sn7Error, OSError) as error:
-        if options.verbose:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted; go on with --resume", file=sys.stderr)
         return 130
+    except Exception as error:
+        sentence = _sentence(error, options.results)
+        if options.verbose or not sentence:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
+
+
+def _sentence(error: Exception, results: Path) -> str:
+    """Return what a person is told of an error; empty where it is a fault of this program.
+
+    Libraries wrap each other's errors, and Tune wraps what its event loop raises.
+    """
+    if is_full(error) and not isinstance(error, Sn7Error):
+        from sweep.disk import full_disk
+
+        return str(full_disk(results.resolve()))
+    for cause in causes(error):
+        if isinstance(cause, Sn7Error):
+            return str(cause)
+        if isinstance(cause, OSError):
+            where = f"{cause.filename} cannot be used ({cause.strerror})" if cause.filename else str(cause)
+            return f"{where}; mend that, or give another place."
+        if type(cause).__module__.startswith("ray."):
+            return f"the Ray cluster has failed ({' '.join(str(cause).split())[:300]}); go on with --resume."
+        if type(cause).__module__.startswith(DATABASES):
+            reason = str(cause).splitlines()[0]
+            return f"a database in {results.resolve()} cannot be used ({reason}); mend that, and go on with --resume."
+    return ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
         prog="sweep/run.py", description="Run a study: search, cross-validate, ensemble, predict."
     )
     parser.add_argument("study", nargs="?", type=Path, default=SAMPLE, help="study file (default: the sample's)")
-    parser.add_argument("--data", type=Path, help="folder of the data set (default: data.folder of the study file)")
+    parser.add_argument(
+        "--data",
+        help="folder or URL of a data set, raw or prepared (default: data.folder of the study file)",
+    )
     parser.add_argument(
         "--results",
         type=Path,
@@ -53,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print the plan, the first configurations and the cost; train nothing",
     )
+    parser.add_argument(
+        "--preflight", action="store_true", help="measure memory and speed on a node, print the cost; train nothing"
+    )
+    parser.add_argument("--sync", action="store_true", help="deliver the records that MLflow has missed; run nothing")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -1,52 +1,55 @@
-"""The search: an Optuna study in results/<study>/optuna.db, asked and told through Ray Tune's OptunaSearch.
+"""The search: what to try next, out of an Optuna study in results/<study>/optuna.db.
 
-The database is the one source of truth: Tune's own snapshots are never restored. A resumed sweep opens the
-database, marks what was cut off, and asks for the trials that are missing.
+The database is the one source of truth. Tune's own snapshots are never restored: a resumed sweep opens the
+database, goes on with the trials that were cut off, and asks for those that are missing.
 """
 
-import logging
-import time
+import sqlite3
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
-from sn7.errors import ResultsConflict
-from sweep.space import notebook_point
+from sn7.errors import ResultsConflict, StudyInvalid
+from sn7.files import read_json, write_json
+from sweep.space import Space, notebook_point
 from sweep.study import Study
 
 __all__ = [
     "ATTRIBUTES",
     "NOTEBOOK",
     "STATES",
-    "StudySearch",
-    "end_interrupted",
+    "earlier_trials",
     "ended_trials",
-    "errors",
+    "next_trial",
     "open_optuna",
-    "record_error",
+    "sampler",
+    "set_waiting",
 ]
 
 STATES = {
     TrialState.COMPLETE: "COMPLETE",
     TrialState.PRUNED: "PRUNED",
     TrialState.FAIL: "FAILED",
+    TrialState.WAITING: "PREEMPTED",
     TrialState.RUNNING: "RUNNING",
-    TrialState.WAITING: "WAITING",
 }
-"""The words of the leaderboard and of MLflow for Optuna's states."""
+"""The words of the leaderboard and of MLflow for Optuna's states. What waits was cut off, or is the recipe's turn."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NOTEBOOK = "notebook"
 """User attribute of the trial that is the notebook recipe."""
-ERROR = "error"
 ATTRIBUTES = ("dice", "dice_std", "iou", "precision", "recall", "best_epoch", "epochs_trained", "seconds")
 """Metrics of a trial's last result that become user attributes."""
-INTERRUPTED = "interrupted"
-"""User attribute of a trial that was cut off; another one took its configuration over."""
+EARLIER = "earlier.json"
+DRAWS = 50
+"""Tries of TPE to find a configuration that is new, then of random ones; then what is left is counted through."""
 
 
 def open_optuna(study: Study, folder: Path | None) -> optuna.Study:
@@ -59,122 +62,170 @@ def open_optuna(study: Study, folder: Path | None) -> optuna.Study:
     storage = None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "optuna.db"
-        try:
-            storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
-        except Exception as error:  # sqlite3, sqlalchemy and alembic each raise their own
-            raise ResultsConflict(
-                f"{path} cannot be opened ({str(error).splitlines()[0]}); restore it, or remove {folder}."
-            ) from error
+        storage = _storage(folder / "optuna.db", f"restore it, or remove {folder}")
     opened = optuna.create_study(
         storage=storage,
         study_name=study.name,
         direction="maximize",
         load_if_exists=True,
-        sampler=sampler(study, 0),
+        sampler=RandomSampler(seed=study.seed),  # never asked: next_trial draws
     )
     if not opened.get_trials(deepcopy=False):
         opened.enqueue_trial(notebook_point(study.space), user_attrs={NOTEBOOK: True})
-    opened.sampler = sampler(study, len(opened.get_trials(deepcopy=False)))
     return opened
 
 
-def sampler(study: Study, trials: int) -> optuna.samplers.BaseSampler:
+def _storage(path: Path, mend: str) -> RDBStorage:
+    try:
+        return RDBStorage(f"sqlite:///{path}", engine_kwargs={"creator": partial(_connect, path)})
+    except Exception as error:  # sqlite3, sqlalchemy and alembic each raise their own
+        raise ResultsConflict(f"{path} cannot be opened ({str(error).splitlines()[0]}); {mend}.") from error
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the database with a rollback journal that stays on the disk: emptied, where SQLite would delete it.
+
+    As durable as SQLite's default, and half as dear: a report is one commit, and Tune's event loop waits for it.
+    """
+    connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = PERSIST")
+    return connection
+
+
+def sampler(study: Study, trials: int) -> TPESampler:
     """Return the seeded TPE sampler for a study that has `trials` trials.
 
-    The seed moves on with the trials, since a resumed study would else draw its first random ones again. A
-    quarter of the trials, 3 to 10, is drawn at random before TPE has anything to model.
+    The seed moves on with the trials, so that what is drawn depends on what is known, not on when the driver was
+    started. A quarter of the trials, 3 to 10, is drawn at random before TPE has anything to model; `group` lets it
+    model fields that exist only under a condition.
     """
-    return optuna.samplers.TPESampler(seed=study.seed + trials, n_startup_trials=max(3, min(10, study.trials // 4)))
+    startup = max(3, min(10, study.trials // 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `group`, every time
+        return TPESampler(seed=_seed(study, trials), n_startup_trials=startup, multivariate=True, group=True)
+
+
+def _seed(study: Study, trials: int) -> int:
+    """Return a seed that neighbouring seeds of studies do not share."""
+    return int(np.random.SeedSequence([study.seed, trials]).generate_state(1)[0])
 
 
 def ended_trials(opened: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count: ended, and not merely cut off."""
-    trials = opened.get_trials(deepcopy=False, states=ENDED)
-    return [trial for trial in trials if not trial.user_attrs.get(INTERRUPTED)]
+    """Return the trials that have ended for good: COMPLETE, PRUNED and FAILED."""
+    return opened.get_trials(deepcopy=False, states=ENDED)
 
 
-def record_error(opened: optuna.Study, trial: int, traceback: str) -> None:
-    """Keep the last line of a failed trial's traceback.
+def next_trial(opened: optuna.Study, study: Study, earlier: Sequence[FrozenTrial] = ()) -> optuna.Trial | None:
+    """Return the trial to run next, RUNNING: one that waits, else a new configuration; None where none is left.
 
-    It comes after Tune has told the search that the trial ended, when Optuna's trial can take no attribute any
-    more: so it is the study's.
+    No configuration is tried twice. `earlier` trials, of another study, inform the choice and are not counted.
     """
-    lines = [line for line in traceback.splitlines() if line.strip()]
-    opened.set_user_attr(f"{ERROR} {trial}", lines[-1] if lines else "no reason was left")
+    if not opened.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        values = _draw(opened, study, earlier)
+        if values is None:
+            return None
+        opened.enqueue_trial(values)
+    trial = opened.ask()
+    study.space.draw(trial)  # binds the values that wait
+    return trial
 
 
-def errors(opened: optuna.Study) -> dict[int, str]:
-    """Return the reason of each failed trial, by its number."""
-    return {int(name.split()[1]): str(reason) for name, reason in opened.user_attrs.items() if name.startswith(ERROR)}
+def _draw(opened: optuna.Study, study: Study, earlier: Sequence[FrozenTrial]) -> dict[str, Any] | None:
+    """Return values that no trial has, drawn in a copy of the study in memory, or None where there are none left.
 
-
-def end_interrupted(opened: optuna.Study) -> list[int]:
-    """Mark the trials that a killed sweep left RUNNING, queue their configurations again, return their numbers."""
-    running = opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in running:
-        opened._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-        again = {NOTEBOOK: True} if trial.user_attrs.get(NOTEBOOK) else None
-        opened.enqueue_trial(trial.params, user_attrs=again)
-        opened.tell(trial.number, state=TrialState.FAIL)
-    return [trial.number for trial in running]
-
-
-class StudySearch(OptunaSearch):
-    """OptunaSearch with honest endings.
-
-    A trial that trained to its end is COMPLETE, one that was stopped before is PRUNED, one that raised is FAIL; the
-    metrics of its last result become user attributes. From `deadline` (time.monotonic) on nothing is suggested, and
-    a trial that is stopped before its end stays RUNNING: cut off, not judged, it is left to `end_interrupted`.
+    In a copy, because each draw that is thrown away would be a trial.
     """
-
-    def __init__(self, opened: optuna.Study, study: Study, steps: int, deadline: float | None) -> None:
-        super().__init__(space=None, metric="objective", mode="max")
-        self._space, self._ot_study = study.space, opened
-        self.steps, self.deadline = steps, deadline
-        self.reported: dict[str, int] = {}
-
-    @property
-    def over(self) -> bool:
-        """Whether the deadline has passed."""
-        return self.deadline is not None and time.monotonic() > self.deadline
-
-    def number(self, trial_id: str) -> int:
-        """Return Optuna's number of a Tune trial."""
-        return int(self._ot_trials[trial_id].number)
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the fields that vary and the trial's number, or FINISHED after the deadline."""
-        if self.over:
-            return str(Searcher.FINISHED)
-        values = super().suggest(trial_id)
-        return None if values is None else {**values, "trial": self.number(trial_id)}
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report the objective so far to Optuna. Tune does not call this for the result that stops a trial."""
-        step = result["training_iteration"]
-        if self.reported.get(trial_id) != step:
-            self._ot_trials[trial_id].report(result["objective"], step)
-            self.reported[trial_id] = step
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how the trial ended; `result` is its last one, where there is one."""
-        trial = self._ot_trials[trial_id]
-        if error or not result:
-            self._ot_study.tell(trial, state=TrialState.FAIL)
-            return
-        self.on_trial_result(trial_id, result)
-        for name in ATTRIBUTES:
-            if name in result:
-                trial.set_user_attr(name, result[name])
-        if result["training_iteration"] >= self.steps:
-            self._ot_study.tell(trial, result["objective"])
-        elif not self.over:
-            self._ot_study.tell(trial, state=TrialState.PRUNED)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Write nothing: the database holds all there is."""
-        Path(checkpoint_path).touch()
+    known = opened.get_trials(deepcopy=False)
+    tried = {_key(trial.params) for trial in known}
+    space = study.space
+    if space.size is not None and len(tried) >= space.size:
+        return None
+    models: list[BaseSampler] = [sampler(study, len(known)), RandomSampler(seed=_seed(study, len(known)))]
+    for model in models:
+        copy = optuna.create_study(direction="maximize", sampler=model)
+        copy.add_trials([*earlier, *known])
+        values = _new_values(copy, space, tried)
+        if values is not None:
+            return values
+    return next((values for values in space.configurations() if _key(values) not in tried), None)
 
 
-logging.getLogger("ray.tune.search.optuna").setLevel(logging.ERROR)
+def _new_values(copy: optuna.Study, space: Space, tried: set[Any]) -> dict[str, Any] | None:
+    for _ in range(DRAWS):
+        trial = copy.ask()
+        values = space.draw(trial)
+        if _key(values) not in tried:
+            return values
+        copy.tell(trial, state=TrialState.FAIL)
+    return None
+
+
+def _key(values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(values.items()))
+
+
+def set_waiting(opened: optuna.Study, trial: FrozenTrial) -> None:
+    """Put a trial that was cut off back into the queue, with its number, values and reports."""
+    # Optuna has no public way back from RUNNING; a new trial with the same values would count, and be recorded, twice.
+    opened._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+
+
+def earlier_trials(study: Study, results: Path | None) -> tuple[list[FrozenTrial], list[str]]:
+    """Return the COMPLETE and PRUNED trials of the study named by `warm_start`, and why others were left out.
+
+    They are kept in results/<study>/earlier.json when the study begins, which no longer needs the earlier one then.
+    Raises StudyInvalid where there is no such database, or nothing in it is of this search space.
+    """
+    if not study.warm_start:
+        return [], []
+    kept = results / EARLIER if results else None
+    if kept and kept.exists() and (content := read_json(kept))["of"] == study.warm_start:
+        return [_trial(entry, study) for entry in content["trials"]], content["left_out"]
+    entries, left_out = [], []
+    for name, trial in _all_trials(study):
+        reason = _unfit(trial, study)
+        if reason:
+            left_out.append(f"trial {trial.number} of {name}: {reason}")
+        else:
+            values = {str(step): value for step, value in trial.intermediate_values.items()}
+            entries.append({"state": trial.state.name, "params": trial.params, "value": trial.value, "values": values})
+    if not entries:
+        raise StudyInvalid(
+            f"study.warm_start = {study.warm_start} has no trial to learn from ({'; '.join(left_out[:3]) or 'empty'}); "
+            "wanted COMPLETE or PRUNED ones of the same [search]."
+        )
+    if kept:
+        write_json(kept, {"of": study.warm_start, "trials": entries, "left_out": left_out})
+    return [_trial(entry, study) for entry in entries], left_out
+
+
+def _all_trials(study: Study) -> Iterator[tuple[str, FrozenTrial]]:
+    """Yield the trials of an earlier database with the names of their studies."""
+    place = Path(study.warm_start)
+    path = place / "optuna.db" if place.is_dir() else place
+    if not path.is_file():
+        raise StudyInvalid(
+            f"study.warm_start = {study.warm_start!r} holds no optuna.db; wanted the results folder of an earlier "
+            "study, as seen from the current directory."
+        )
+    storage = _storage(path, "give another study.warm_start")
+    for name in optuna.get_all_study_names(storage):
+        for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
+            yield name, trial
+
+
+def _trial(entry: Mapping[str, Any], study: Study) -> FrozenTrial:
+    """Return an earlier trial with this study's ranges in place of its own: TPE would draw from either."""
+    return optuna.trial.create_trial(
+        state=TrialState[entry["state"]],
+        params=entry["params"],
+        distributions=study.space.distributions(entry["params"]),
+        value=entry["value"],
+        intermediate_values={int(step): value for step, value in entry["values"].items()},
+    )
+
+
+def _unfit(trial: FrozenTrial, study: Study) -> str:
+    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        return f"it is {STATES[trial.state]}"
+    return study.space.reason_outside(trial.params)

@@ -1,37 +1,54 @@
-"""The study file (TOML) → Study, checked before anything is spent."""
+"""A study: what is searched, on what, and how far; checked before anything is spent."""
 
-import difflib
 import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
-
-import tomli_w
-from optuna.distributions import BaseDistribution
 
 from sn7.config import TrainConfig
 from sn7.encoders import require_encoder
-from sn7.errors import ConfigError, EncoderUnknown, ResultsConflict, SplitInvalid, StudyInvalid
-from sn7.files import atomic_file
+from sn7.errors import StudyInvalid
 from sn7.folds import require_split_name
-from sweep.space import parse_search
+from sweep.searchtable import parse_search
+from sweep.space import Space
 
-__all__ = ["Resources", "Study", "check_same_study", "load_study", "save_study"]
+__all__ = ["AUTO", "FREE", "TABLES", "Resources", "Study", "check_study"]
 
-TABLES = ("study", "resources", "data", "train", "search")
+TABLES = ("study", "resources", "prices", "data", "train", "search")
 RESERVED = ("prepared", "mlartifacts", "mlflow.db")
 """Names of folders that results/ has besides one a study."""
+AUTO = "auto"
+MOST = 2**31 - 1
+LIMITS = {
+    "trials": (1, MOST),
+    "folds": (2, MOST),
+    "refit": (1, MOST),
+    "repeats": (1, 20),
+    "grace_epochs": (0, MOST),
+    "patience": (0, MOST),
+    "max_hours": (0, MOST),
+    "max_gpu_hours": (0, MOST),
+    "max_cost": (0, MOST),
+    "max_failures": (0, 100),
+    "seed": (0, MOST),
+}
+"""Lowest and highest values of the numbers below [study]."""
+FREE = ("trials", "refit", "repeats", "patience", "max_hours", "max_gpu_hours", "max_cost", "max_failures")
+"""Fields of [study] that may change between two starts: they say how much is done, not what is compared."""
 
 
 @dataclass(frozen=True)
 class Resources:
     """What one trial, or one fold of the cross-validation, occupies."""
 
-    gpu: float = 0.0
-    """Share of a GPU; a training uses one at most."""
+    gpu: float | str = 0.0
+    """Share of a GPU, at most a whole one, or "auto": as large a share as --preflight finds that it needs."""
     cpu: int = 1
+
+    @property
+    def auto(self) -> bool:
+        """Whether the share of a GPU is still to be measured."""
+        return self.gpu == AUTO
 
 
 @dataclass(frozen=True)
@@ -43,16 +60,30 @@ class Study:
     """Configurations to try, the notebook recipe among them."""
     validation: str = "notebook"
     """A named split (notebook, lxastro0, random:SEED), or "folds": the objective is the mean over the folds."""
-    folds: int = 5
-    """Folds of the final cross-validation."""
+    folds: int | str = 5
+    """Folds of the final cross-validation: how many, or a CSV file that says which scene is in which."""
     refit: int = 3
     """Best configurations that are trained on every fold and make up the ensemble."""
+    repeats: int = 1
+    """Seeds that each of the best configurations is trained with on the validation split; 1 is no repeats."""
     grace_epochs: int = 0
     """Epochs that every trial gets before it can be pruned; 0 stands for a quarter of the epochs, at least 2."""
+    patience: int = 0
+    """The search ends when so many trials in a row have ended without a new best; 0 is never."""
     max_hours: float = 0.0
-    """No trial starts, and running ones end, after this many hours of search; 0 is no limit."""
+    """Budget of hours, over all starts; 0 is no limit. Trials that a budget cuts off go on with --resume."""
+    max_gpu_hours: float = 0.0
+    """Budget of hours of GPUs that trials hold; 0 is no limit."""
+    max_cost: float = 0.0
+    """Budget of dollars, at the prices of [prices]; 0 is no limit."""
+    max_failures: int = 2
+    """Further attempts of a trial that failed for a reason of its own."""
+    warm_start: str = ""
+    """Results folder of an earlier study, or its optuna.db, whose trials inform the search."""
     seed: int = 0
     resources: Resources = field(default_factory=Resources)
+    prices: dict[str, float] = field(default_factory=dict)
+    """Dollars per node-hour by type of node; "default" stands for nodes of other types."""
     data: str = ""
     """Folder of the data set, where the command line names none."""
     train: dict[str, Any] = field(default_factory=dict)
@@ -65,15 +96,20 @@ class Study:
         """The notebook recipe with the fields that stay: what every trial starts from."""
         return TrainConfig.from_dict(self.train)
 
-    @property
-    def space(self) -> dict[str, BaseDistribution]:
-        """The search space, by field."""
+    @cached_property
+    def space(self) -> Space:
+        """The search space."""
         return parse_search(self.search)
 
     @property
     def grace(self) -> int:
         """Epochs before a trial can be pruned, resolved."""
         return self.grace_epochs or min(self.base.epochs, max(2, self.base.epochs // 4))
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """How much is to be done, and on what data, as plain values: with the same ones nothing is left to do."""
+        return {**{name: getattr(self, name) for name in FREE}, "data": self.data}
 
     def to_toml(self) -> dict[str, Any]:
         """Return the study as the tables of a study file, every default written out."""
@@ -82,67 +118,11 @@ class Study:
         return {
             "study": plain,
             "resources": resources,
+            **({"prices": self.prices} if self.prices else {}),  # an empty one is refused
             "data": {"folder": self.data},
             "train": self.train,
             "search": self.search,
         }
-
-
-def load_study(path: Path) -> Study:
-    """Read and check a study file.
-
-    Raises StudyInvalid with the file, the field, what was found and what was wanted.
-    """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise StudyInvalid(f"{path} does not exist; wanted a study file, such as sweep/studies/sample.toml.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise StudyInvalid(f"{path} cannot be read as TOML ({error}); mend the file.") from error
-    try:
-        return check_study(_from_tables(content))
-    except (StudyInvalid, ConfigError, EncoderUnknown, SplitInvalid) as error:
-        raise StudyInvalid(f"{path}: {error}") from error
-
-
-def _from_tables(content: Mapping[str, Any]) -> Study:
-    for name, table in content.items():
-        _known(name, TABLES, "table")
-        if not isinstance(table, dict):
-            raise StudyInvalid(f"{name} = {table!r} stands outside of a table; wanted it below [study].")
-    study = dict(content.get("study", {}))
-    if "name" not in study:
-        raise StudyInvalid("study.name is missing; wanted the name of the results folder.")
-    scalars = [f.name for f in fields(Study) if f.name not in TABLES]
-    _typed(study, {f.name: f.type for f in fields(Study) if f.name in scalars}, "study")
-    resources = dict(content.get("resources", {}))
-    _typed(resources, {f.name: f.type for f in fields(Resources)}, "resources")
-    data = content.get("data", {})
-    _typed(data, {"folder": str}, "data")
-    return Study(
-        **study,
-        resources=Resources(**resources),
-        data=data.get("folder", ""),
-        train=dict(content.get("train", {})),
-        search=dict(content.get("search", {})),
-    )
-
-
-def _known(name: str, names: tuple[str, ...], what: str) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}."
-        raise StudyInvalid(f"{name} is no {what} of a study file; {hint}")
-
-
-def _typed(table: dict[str, Any], types: dict[str, Any], name: str) -> None:
-    for key, value in table.items():
-        _known(key, tuple(types), f"field of [{name}]")
-        wanted = types[key]
-        if wanted is float and type(value) is int:
-            table[key] = float(value)
-        elif type(value) is not wanted:
-            raise StudyInvalid(f"{name}.{key} = {value!r} is of type {type(value).__name__}; wanted {wanted.__name__}.")
 
 
 def check_study(study: Study) -> Study:
@@ -151,61 +131,61 @@ def check_study(study: Study) -> Study:
         raise StudyInvalid(
             f"study.name = {study.name!r}; wanted letters, digits, '.', '_' or '-', and none of {', '.join(RESERVED)}."
         )
-    for name, low in (
-        ("trials", 1),
-        ("folds", 2),
-        ("refit", 1),
-        ("grace_epochs", 0),
-        ("max_hours", 0),
-        ("seed", 0),
-    ):
-        if not low <= getattr(study, name) < 2**31:
-            raise StudyInvalid(f"study.{name} = {getattr(study, name)}; wanted at least {low}.")
+    for name, (low, high) in LIMITS.items():
+        value = getattr(study, name)
+        if not isinstance(value, str) and not low <= value <= high:  # so written, it refuses NaN
+            raise StudyInvalid(f"study.{name} = {value}; wanted at least {low} and at most {high}.")
     if study.refit > study.trials:
         raise StudyInvalid(f"study.refit = {study.refit} of study.trials = {study.trials}; wanted at most as many.")
-    if study.resources.cpu < 1 or not 0 <= study.resources.gpu <= 1:
-        raise StudyInvalid(f"resources = {study.resources}; wanted cpu of at least 1 and gpu from 0 to 1.")
     if study.validation != "folds":
         require_split_name(study.validation)
+    _check_resources(study)
     _check_fields(study)
+    _check_search(study)
     return study
 
 
+def _check_resources(study: Study) -> None:
+    """Raise StudyInvalid for resources that cannot be, or that contradict the budgets."""
+    gpu = study.resources.gpu
+    if isinstance(gpu, str) and gpu != AUTO:
+        raise StudyInvalid(f'resources.gpu = {gpu!r}; wanted a share from 0 to 1, or "{AUTO}".')
+    if study.resources.cpu < 1 or not (isinstance(gpu, str) or 0 <= gpu <= 1):
+        raise StudyInvalid(f"resources = {study.resources}; wanted cpu of at least 1 and gpu from 0 to 1.")
+    if study.max_gpu_hours and gpu == 0:
+        raise StudyInvalid(
+            f"study.max_gpu_hours = {study.max_gpu_hours:g} with resources.gpu = 0, which spends none; "
+            "remove one of them."
+        )
+    if study.max_cost and not study.prices:
+        raise StudyInvalid(
+            f"study.max_cost = {study.max_cost:g} without prices; wanted a table [prices] with dollars per node-hour."
+        )
+
+
 def _check_fields(study: Study) -> None:
-    both = sorted(set(study.train) & set(study.search))
+    if "epochs" in study.search:
+        raise StudyInvalid("search.epochs cannot vary: trials are compared epoch by epoch; set it in [train].")
+    both = sorted((set(study.train) & set(study.search)) - set(study.space.conditional))
     if both:
-        raise StudyInvalid(f"{', '.join(both)} stands in [train] and in [search]; wanted it in one of them.")
+        raise StudyInvalid(f"{', '.join(both)} stands in [train] and, without `when`, in [search]; wanted one.")
     base = study.base
-    space = study.space
     if study.grace > base.epochs:
         raise StudyInvalid(f"study.grace_epochs = {study.grace} of {base.epochs} epochs; wanted at most as many.")
-    if "epochs" in space:
-        raise StudyInvalid("search.epochs cannot vary: trials are compared epoch by epoch; set it in [train].")
-    for encoder in getattr(space.get("encoder"), "choices", (base.encoder,)):
+    for encoder in (*study.space.values("encoder"), base.encoder):
         require_encoder(encoder)
 
 
-def save_study(study: Study, path: Path) -> None:
-    """Write a study as resolved, atomically; `load_study` reads it back as the same study."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(tomli_w.dumps(study.to_toml()), encoding="utf-8")
-
-
-def check_same_study(folder: Path, study: Study) -> None:
-    """Raise ResultsConflict, with the difference, where `folder` holds the results of another study.
-
-    More trials, another budget, other resources or another place of the data do not make it another study.
-    """
-    found = load_study(folder / "study.toml")
-    free = {"trials": 1, "refit": 1, "max_hours": 0.0, "resources": Resources(), "data": ""}
-    old, new = replace(found, **free), replace(study, **free)  # type: ignore[arg-type]
-    if old != new:
-        differences = [
-            f"{f.name} = {getattr(old, f.name)!r} there, {getattr(new, f.name)!r} here"
-            for f in fields(Study)
-            if getattr(old, f.name) != getattr(new, f.name)
-        ]
-        raise ResultsConflict(
-            f"{folder} holds the results of another study ({'; '.join(differences)}); "
-            "name this one differently, or give another --results folder."
+def _check_search(study: Study) -> None:
+    """Raise StudyInvalid where other fields ask for more than the search can give."""
+    if study.repeats > 1 and "seed" in study.search:
+        raise StudyInvalid(
+            f"study.repeats = {study.repeats} with search.seed: repeats differ in nothing but the seed; "
+            "remove one of them."
+        )
+    size = study.space.size
+    if size is not None and study.trials > size:
+        raise StudyInvalid(
+            f"study.trials = {study.trials} but [search] has {size} configurations, and none is tried twice: "
+            "lower trials or widen [search]."
         )

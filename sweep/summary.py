@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweep.board import configuration_text
 from sweep.leaderboard import Row
 from sweep.search import ATTRIBUTES
 
@@ -11,7 +12,7 @@ __all__ = ["closing", "headline"]
 
 HEAD = 5
 """Rows of the leaderboard that are shown; the notebook recipe's comes on top of them."""
-PLAIN = ("rank", "trial", "recipe", "state", *ATTRIBUTES, "error")
+PLAIN = ("rank", "trial", "recipe", "state", *ATTRIBUTES, "preempted", "failures", "error")
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -40,7 +41,7 @@ def closing(summary: Mapping[str, Any], rows: Sequence[Row], results: Path, ui: 
     lines = ["", "rank  trial  state      Dice   configuration", *(_line(row) for row in shown)]
     if len(rows) > len(shown):
         lines.append(f"… and {len(rows) - len(shown)} more")
-    lines += ["", headline(summary), ""]
+    lines += ["", headline(summary), *filter(None, [summary["noise"]]), ""]
     lines += [f"{what:12} {place}  ({note})" for what, place, note in places]
     lines += [f"skipped: {sentence}" for sentence in summary["skipped"]]
     if not summary["predicted"] and not summary["skipped"]:
@@ -50,10 +51,6 @@ def closing(summary: Mapping[str, Any], rows: Sequence[Row], results: Path, ui: 
 
 def _line(row: Row) -> str:
     dice = f"{float(row['dice']):.3f}" if row["dice"] != "" else "  –  "
-    varied = ", ".join(f"{name}={_short(value)}" for name, value in row.items() if name not in PLAIN)
+    varied = configuration_text({name: value for name, value in row.items() if name not in PLAIN and value != ""})
     recipe = "  ← notebook recipe" if row["recipe"] else ""
     return f"{row['rank']!s:>4}  {row['trial']!s:>5}  {row['state']:9}  {dice}  {varied}{recipe}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

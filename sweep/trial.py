@@ -1,7 +1,7 @@
-"""A trial as a Tune trainable: one configuration on one split, or on fold after fold."""
+"""A trial as a Tune trainable: one configuration on one split, or on split after split."""
 
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any, Literal
@@ -9,11 +9,16 @@ from typing import Any, Literal
 from ray import tune
 
 from sn7.config import TrainConfig
+from sn7.errors import ModelInvalid
 from sn7.folds import Split
 from sn7.prepared import load_prepared
-from sn7.train import EpochMetrics, train
+from sn7.train import EpochMetrics, read_history, read_result, train
+from sweep.stopping import StopFile
+from sweep.usage import Usage, keep_to_share, place
 
-__all__ = ["Job", "Objective", "run_trial", "split_folder"]
+__all__ = ["Job", "Objective", "past_epochs", "run_trial", "split_folder"]
+
+METRICS = ("dice", "iou", "precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -21,16 +26,22 @@ class Job:
     """What all trials of a study share."""
 
     results: Path
-    prepared: Path
+    prepared: str | Path
     base: TrainConfig
     splits: tuple[Split, ...]
     keep: Literal["best", "last"] = "best"
     """Epoch of the models; the last where they are judged out of fold."""
+    train: Callable[..., Any] = train
+    """What trains: sn7.train.train, or in benchmarks and tests what stands in for it, with its arguments."""
 
     @property
     def steps(self) -> int:
-        """Reports of a trial that trains to its end."""
+        """Epochs of a trial that trains to its end, over all splits."""
         return self.base.epochs * len(self.splits)
+
+    def folder(self, trial: int, index: int) -> Path:
+        """Return the folder of a trial's training on split `index`."""
+        return split_folder(self.results, trial, self.splits[index].name)
 
 
 def split_folder(results: Path, trial: int, split: str) -> Path:
@@ -44,48 +55,80 @@ class Objective:
     At the same step two trials have trained the same splits for the same number of epochs, so they compare.
     """
 
-    def __init__(self, splits: tuple[Split, ...]) -> None:
-        self.splits = splits
+    def __init__(self) -> None:
         self.best: list[EpochMetrics] = []
-        self.started = time.monotonic()
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
 
-    def add(self, index: int, metrics: EpochMetrics) -> dict[str, Any]:
-        """Return the result to report after an epoch on split `index`."""
+    def add(self, index: int, metrics: EpochMetrics) -> None:
+        """Take in an epoch on split `index`."""
         self.step += 1
+        self.seconds += metrics.seconds
         if index == len(self.best):
             self.best.append(metrics)
         elif metrics.dice > self.best[index].dice:
             self.best[index] = metrics
-        means = {
-            name: fmean(getattr(best, name) for best in self.best) for name in ("dice", "iou", "precision", "recall")
-        }
+
+    def result(self) -> dict[str, Any]:
+        """Return what is reported: the step, and from the first one on the value with its metrics."""
+        if not self.best:
+            return {"step": 0}
+        means = {name: fmean(getattr(best, name) for best in self.best) for name in METRICS}
         return {
+            "step": self.step,
             "objective": means["dice"],
             **means,
             "dice_std": pstdev(best.dice for best in self.best),
             "best_epoch": round(fmean(best.epoch for best in self.best)),
             "epochs_trained": self.step,
-            "seconds": time.monotonic() - self.started,
-            "split": self.splits[index].name,
-            "epoch_metrics": asdict(metrics),
+            "seconds": self.seconds,
         }
 
 
 def run_trial(config: dict[str, Any], job: Job) -> None:
     """Train the configuration that Tune hands over, and report after each epoch.
 
-    `config` holds the fields that vary and "trial", Optuna's number. A non-finite loss raises, so that the trial
-    fails: Tune's schedulers would let NaN run on.
+    `config` holds the fields that vary and "trial", Optuna's number. What an earlier attempt has trained is not
+    trained again: the first report says where this one runs and from which step it goes on.
     """
+    keep_to_share()
     fields = dict(config)
     number = fields.pop("trial")
+    objective, usage = Objective(), Usage()
+    folders = [job.folder(number, index) for index in range(len(job.splits))]
+    past = tuple((index, metrics) for index, folder in enumerate(folders) for metrics in past_epochs(folder))
+    for index, metrics in past:
+        objective.add(index, metrics)
+    tune.report({**objective.result(), "place": place(), "past": past})
+
     train_config = TrainConfig.from_dict(fields, base=job.base)
     prepared = load_prepared(job.prepared)
-    objective = Objective(job.splits)
+    stop, kept = StopFile(job.results), False
+
+    def urgent() -> bool:
+        nonlocal kept
+        kept = stop.requested()
+        return kept
+
     for index, split in enumerate(job.splits):
+        out = job.folder(number, index)
+        if read_result(out) is not None:
+            continue
 
         def report(metrics: EpochMetrics, index: int = index) -> None:
-            tune.report(objective.add(index, metrics))
+            objective.add(index, metrics)
+            # Tune flattens dictionaries, so what belongs together travels as an object.
+            system = tuple(usage.sample().items())
+            # After its last epoch a training writes no checkpoint, and so was not asked.
+            safe = kept and metrics.epoch < job.base.epochs
+            tune.report({**objective.result(), "split": index, "epoch": metrics, "system": system, "kept": safe})
 
-        train(train_config, prepared, split, split_folder(job.results, number, split.name), report, job.keep)
+        job.train(train_config, prepared, split, out, report, job.keep, resume=True, urgent=urgent)
+
+
+def past_epochs(folder: Path) -> list[EpochMetrics]:
+    """Return the epochs that a training has behind it. A damaged checkpoint is removed: the training begins anew."""
+    try:
+        return read_history(folder)
+    except ModelInvalid:
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        return read_history(folder)

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from sn7.files import lock
+from sn7.prepare import prepare
 from sn7.sample import make_sample
+from sweep.plan import make_plan
 from sweep.run import main
+from sweep.search import open_optuna
+from sweep.study import check_study
+from sweep.studyfile import load_study, save_study
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +94,17 @@ def test_broken_labels(run: Run, data: Path, tmp_path: Path) -> None:
         ({"tile_size = 32": "tile_sice = 32"}, "did you mean tile_size"),
         ({"epochs = 2": 'epochs = "2"'}, "wanted a whole number"),
         ({'encoder = "xresnet18"': 'encoder = "xresnet19"'}, "xresnet18"),
+        ({"[train]": "[trian]"}, "did you mean train"),
+        ({"refit = 1": "refit = 0"}, "study.refit = 0; wanted at least 1"),
+        ({"trials = 4": "trials = 4\nmax_cost = 5.0"}, "study.max_cost = 5 without prices"),
+        ({"trials = 4": "trials = 4\nmax_gpu_hours = 1.0"}, "with resources.gpu = 0"),
+        ({"[train]": "[resources]\ncpu = 0\n[train]"}, "wanted cpu of at least 1"),
+        ({"lr_max = { loguniform = [1e-4, 1e-2] }": "lr_max = { choice = [] }"}, "search.lr_max"),
+        ({"building_weight = { uniform = [0.5, 0.9] }": "tile_size = { choice = [32, 64, 255] }"}, "tile_size"),
     ],
 )
 def test_a_bad_study(run: Run, sample: Path, tmp_path: Path, replacements: dict[str, str], said: str) -> None:
-    """An unknown field, a wrong type, an encoder that does not exist."""
+    """Unknown fields and tables, wrong types and ranges, contradictions, an empty search."""
     _refused(run(sample, replacements), tmp_path, "study.toml", said)
 
 
@@ -111,15 +123,69 @@ def test_a_results_folder_of_something_else(run: Run, sample: Path, tmp_path: Pa
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
 
 
-def test_a_study_that_is_at_work_is_left_alone(tmp_path: Path) -> None:
-    """Two drivers in one folder would fail each other's trials."""
-    with lock(tmp_path / ".lock"):
-        from sn7.errors import ResultsConflict
+@pytest.fixture
+def begun(write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a data set whose study has begun in results/test, as the driver leaves it when it is killed."""
 
-        with pytest.raises(ResultsConflict, match="another process is at work"), lock(tmp_path / ".lock"):
-            pass
-    with lock(tmp_path / ".lock"):
-        pass
+    def no_ray(address: str | None) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("sweep.driver.start_ray", no_ray)
+    data, folder = tmp_path / "four", tmp_path / "results/test"
+    make_sample(data, scenes=4, months=1, size=64)
+    study = check_study(load_study(write_study()))
+    plan = make_plan(study, prepare(data, tmp_path / "prepared").prepared)
+    opened = open_optuna(study, folder)
+    opened.set_user_attr("data_fingerprint", plan.prepared.fingerprint)
+    opened.set_user_attr("splits", {split.name: list(split.validation) for split in plan.validation})
+    save_study(study, folder / "study.toml")
+    return data
+
+
+def _not_resumed(run: Run, data: Path, replacements: dict[str, str] | None, *said: str) -> None:
+    """Assert that --resume is refused with this, and that nothing in the study's folder is changed."""
+    folder = data.parent / "results/test"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    status, err = run(data, replacements, "--resume")
+    lines = [line for line in err.splitlines() if not line.startswith("prepared ")]
+    assert status == 1 and len(lines) == 1 and lines[0].startswith(f"error: {folder}"), err
+    for part in said:
+        assert part in lines[0]
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    assert after == {name: content for name, content in before.items() if name != ".lock"}
+
+
+def test_resume_with_another_search(run: Run, begun: Path) -> None:
+    """The field with both of its values; one that moved; one that is fixed."""
+    both = "search.building_weight = {'uniform': [0.5, 0.9]} there, {'uniform': [0.5, 0.8]} here"
+    _not_resumed(run, begun, {"[0.5, 0.9]": "[0.5, 0.8]"}, both)
+    moved = {"batch_size = 4": "", "[search]": "[search]\nbatch_size = { choice = [4, 12] }"}
+    _not_resumed(run, begun, moved, "train.batch_size is missing here", "search.batch_size is missing there")
+    _not_resumed(run, begun, {"epochs = 2": "epochs = 3"}, "train.epochs = 2 there, 3 here")
+
+
+def test_resume_with_another_split(run: Run, begun: Path) -> None:
+    """Named in the study file; or of the same name with other scenes than the database has."""
+    _not_resumed(run, begun, {"random:0": "random:1"}, "study.validation = 'random:0' there, 'random:1' here")
+    study = load_study(begun.parent / "results/test/study.toml")
+    open_optuna(study, begun.parent / "results/test").set_user_attr("splits", {"random:0": ["A", "B"]})
+    _not_resumed(run, begun, None, "another split (random:0 validates on A, B there, L15-")
+
+
+def test_resume_with_other_data(run: Run, begun: Path) -> None:
+    """Both fingerprints."""
+    make_sample(begun.parent / "other", scenes=4, months=1, size=64, seed=1)
+    _not_resumed(run, begun.parent / "other", None, "made with other data (fingerprint ", " there, ", " here)")
+
+
+def test_a_second_driver(run: Run, begun: Path) -> None:
+    """While one is at work in the folder, another is refused, and says so; when it has ended, it is not."""
+    folder = begun.parent / "results/test"
+    with lock(folder / ".lock"):
+        status, err = run(begun, None, "--resume")
+    assert status == 1 and err.splitlines()[-1].startswith(f"error: another process is at work in {folder}")
+    with pytest.raises(AssertionError, match="Ray was started"):
+        run(begun, None, "--resume")
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:

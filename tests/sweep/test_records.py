@@ -1,7 +1,8 @@
-"""MLflow's runs, in a real embedded store."""
+"""The records of a study: what they put into the journal, and what an embedded store has of it."""
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -11,94 +12,253 @@ from mlflow.tracking import MlflowClient
 
 from sn7.config import TrainConfig
 from sn7.ensemble import load_predictor, save_ensemble
+from sn7.errors import ResultsConflict, TrackingUnavailable
 from sn7.modeldir import save_model
 from sn7.unet import build_unet
 from sn7.windows import predict_array
-from sweep.records import Records, default_tracking_uri
+from sweep.journal import Journal, read_lines
+from sweep.records import Records, Synced, default_tracking_uri, open_records, sync
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the address of a store that the tests of this module share; making one takes seconds."""
-    return default_tracking_uri(tmp_path_factory.mktemp("results"))
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the results folder whose embedded store the tests of this module share; making one takes seconds."""
+    return tmp_path_factory.mktemp("results")
 
 
-def _runs(uri: str, study: str) -> list[tuple[str, str, str]]:
-    client = MlflowClient(uri)
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    """Return records with a journal alone."""
+    return Records(Journal(tmp_path / "tiny", "tiny", "0123"))
+
+
+def _open(place: Path, study: str, identity: str = "0123", resumed: bool = False) -> Records:
+    return open_records(default_tracking_uri(place), place, place / study, study, identity, resumed)
+
+
+def _lines(records: Records, start: int = 1) -> list[dict[str, Any]]:
+    """Return the journal's records from a line on, without their times."""
+    lines = [line.record for line in read_lines(records.journal.path)][start:]
+    return [{key: value for key, value in record.items() if key != "time"} for record in lines]
+
+
+def _runs(place: Path, study: str) -> dict[str, Any]:
+    client = MlflowClient(default_tracking_uri(place))
     experiment = client.get_experiment_by_name(study)
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    return sorted((r.info.run_name, r.info.status, r.data.tags.get("state", "")) for r in runs)
+    found = client.search_runs([experiment.experiment_id])
+    runs = {run.info.run_name: run for run in found}
+    assert len(runs) == len(found)
+    return runs
 
 
-def test_parent_trial_and_fold(uri: str, tmp_path: Path) -> None:
-    """Study → trial → fold by parent tags, with params, a metric an epoch, and our words for the endings."""
-    records = Records(uri, tmp_path, "nested", "identity")
+def test_a_trial_in_the_journal(records: Records, tmp_path: Path) -> None:
+    """Texts and numbers as JSON has them, paths from the study's folder; nothing waits for a server."""
+    inside, outside = tmp_path / "tiny" / "trials" / "0" / "history.csv", tmp_path / "elsewhere" / "x.csv"
+    records.start(0, {"lr_max": 0.001, "augment": True}, {"node": "a"})
+    records.epoch(0, 1, {"dice": np.float32(0.25), "loss": float("nan"), "rate": float("-inf")})
+    records.end(0, "FAILED", {"dice": 0.25}, error="Traceback", files=[inside, outside])
+    trial = ["trial", 0, -1]
+    assert _lines(records) == [
+        {"op": "log", "run": trial, "params": {"lr_max": "0.001", "augment": "True"},
+         "tags": {"node": "a", "state": "RUNNING"}},
+        {"op": "status", "run": trial, "status": "RUNNING"},
+        {"op": "log", "run": trial, "metrics": {"dice": 0.25, "loss": "nan", "rate": "-inf"}, "step": 1},
+        {"op": "text", "run": trial, "name": "error.txt", "text": "Traceback"},
+        {"op": "log", "run": trial, "metrics": {"best_dice": 0.25}, "tags": {"state": "FAILED"}},
+        {"op": "file", "run": trial, "path": "trials/0/history.csv", "folder": "0"},
+        {"op": "file", "run": trial, "path": str(outside), "folder": "elsewhere"},
+        {"op": "status", "run": trial, "status": "FAILED"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("COMPLETE", "FINISHED"), ("PRUNED", "KILLED"), ("FAILED", "FAILED"), ("PREEMPTED", "KILLED")],
+)
+def test_endings(records: Records, state: str, status: str) -> None:
+    """Our word is the tag, MLflow's the run's status, for trials, folds, repeats and the study alike."""
+    records.end(0, state, {})
+    records.fold(0, 1, state, {}, [])
+    records.repeat(0, 7, state, {}, [])
+    assert records.close(state) == records.journal.lines == 9
+    tags = [record["tags"] for record in _lines(records) if record["op"] == "log"]
+    assert tags == [{"state": state}] * 4
+    assert [record["status"] for record in _lines(records) if record["op"] == "status"] == [status] * 4
+
+
+def test_no_epoch_is_written_twice(records: Records, tmp_path: Path) -> None:
+    """A trial that starts again at its first epoch repeats itself; so does one after the driver was killed."""
+    for step in (1, 2):
+        records.epoch(0, step, {"dice": step / 8})
+        records.fold_epoch(0, 1, step, {"dice": step / 8})
+    records.journal.close()
+    again = Records(Journal(tmp_path / "tiny", "tiny", "0123"))
+    for step in (1, 2, 3):
+        again.epoch(0, step, {"dice": step / 8})
+        again.epoch(0, step, {"objective": 0.5})
+        again.fold_epoch(0, 1, step, {"dice": step / 8})
+    written = [(tuple(r["run"]), r["step"], r["metrics"]) for r in _lines(again, 5)]
+    trial, fold = ("trial", 0, -1), ("fold", 0, 1)
+    assert written == [
+        (trial, 1, {"objective": 0.5}),
+        (trial, 2, {"objective": 0.5}),
+        (trial, 3, {"dice": 0.375}),
+        (trial, 3, {"objective": 0.5}),
+        (fold, 3, {"dice": 0.375}),
+    ]
+
+
+def test_endings_that_are_told_again(records: Records) -> None:
+    """A resumed study tells again what ended before: values that changed are written, others are not."""
+    records.fold_epoch(0, 1, 4, {"dice": 0.25})
+    for dice in (0.5, 0.5, 0.625):
+        records.fold(0, 1, "COMPLETE", {"dice": dice}, [])
+        records.measure({"out_of_fold_dice": dice})
+    written = [(r["run"][0], r.get("step", 0), r["metrics"]) for r in _lines(records, 2) if "metrics" in r]
+    assert written == [
+        ("fold", 4, {"dice": 0.5}),
+        ("study", 0, {"out_of_fold_dice": 0.5}),
+        ("fold", 4, {"dice": 0.625}),
+        ("study", 0, {"out_of_fold_dice": 0.625}),
+    ], "a fold's result stands at its last step, where MLflow shows it"
+
+
+def test_a_study_in_the_embedded_store(place: Path) -> None:
+    """Study → trial → fold and repeat by parent tags, with params, a metric an epoch, files, errors and endings."""
+    records = _open(place, "whole")
     records.describe({"commit": "abc"})
-    records.start(0, {"lr_max": 0.001}, notebook=True)
+    records.start(0, {"lr_max": 0.001}, {"recipe": "notebook"})
     records.epoch(0, 1, {"dice": 0.25})
     records.epoch(0, 2, {"dice": 0.5})
-    records.end(0, "COMPLETE", {"dice": 0.5})
-    history = tmp_path / "history.csv"
-    history.write_text("epoch,dice\n1,0.4\n")
+    model = place / "whole" / "trials" / "0" / "model"
+    model.mkdir(parents=True)
+    (model / "model.json").write_text("{}")
+    history = model.parent / "history.csv"
+    history.write_text("epoch,dice\n")
+    records.model(0, model)
+    records.end(0, "COMPLETE", {"dice": 0.5}, files=[history])
+    records.start(1, {"lr_max": 0.1})
+    records.end(1, "FAILED", {}, error="Traceback: no memory")
+    records.fold_epoch(0, 1, 1, {"dice": 0.3})
     records.fold(0, 1, "COMPLETE", {"dice": 0.4}, [history])
+    records.repeat(0, 7, "COMPLETE", {"dice": 0.45}, [history])
     records.measure({"out_of_fold_dice": 0.45})
-    records.close("COMPLETE")
-    assert _runs(uri, "nested") == [
-        ("nested", "FINISHED", "COMPLETE"),
-        ("trial 0", "FINISHED", "COMPLETE"),
-        ("trial 0 fold 1", "FINISHED", "COMPLETE"),
-    ]
+    records.files([history], "figures")
+    assert records.close("COMPLETE") == 0
+    runs = _runs(place, "whole")
+    assert {name: (run.info.status, run.data.tags["state"]) for name, run in runs.items()} == {
+        "whole": ("FINISHED", "COMPLETE"),
+        "trial 0": ("FINISHED", "COMPLETE"),
+        "trial 1": ("FAILED", "FAILED"),
+        "trial 0 fold 1": ("FINISHED", "COMPLETE"),
+        "trial 0 seed 7": ("FINISHED", "COMPLETE"),
+    }
+    study, trial, fold = runs["whole"], runs["trial 0"], runs["trial 0 fold 1"]
+    assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id
+    parents = {runs[name].data.tags["mlflow.parentRunId"] for name in ("trial 0 fold 1", "trial 0 seed 7")}
+    assert parents == {trial.info.run_id}
+    assert trial.data.params == {"lr_max": "0.001"} and trial.data.tags["recipe"] == "notebook"
+    assert trial.data.metrics == {"dice": 0.5, "best_dice": 0.5}
+    assert fold.data.metrics == {"dice": 0.4}
+    assert (study.data.tags["commit"], study.data.metrics) == ("abc", {"out_of_fold_dice": 0.45})
+    client = MlflowClient(default_tracking_uri(place))
+    points = client.get_metric_history(trial.info.run_id, "dice")
+    assert [(point.step, point.value) for point in points] == [(1, 0.25), (2, 0.5)]
+
+    def files(name: str, folder: str | None = None) -> list[str]:
+        return [file.path for file in client.list_artifacts(runs[name].info.run_id, folder)]
+
+    assert files("trial 0", "model") == ["model/model.json"] and files("trial 0", "0") == ["0/history.csv"]
+    assert (files("trial 1"), files("trial 0 fold 1")) == (["error.txt"], ["history.csv"])
+    assert files("trial 0 seed 7", "0") == ["0/history.csv"] and files("whole", "figures") == ["figures/history.csv"]
+    assert (place / "mlartifacts" / "whole").is_dir()
+
+
+def test_a_resumed_study_goes_on_in_its_runs(place: Path) -> None:
+    """A trial that was preempted is open again under the same run, its epochs in one row; no point is double."""
+    for start, state in ((1, "PREEMPTED"), (3, "COMPLETE")):
+        records = _open(place, "again", resumed=start > 1)
+        records.start(0, {"lr_max": 0.001}, {"attempt": str(start)})
+        for step in range(1, start + 2):
+            records.epoch(0, step, {"dice": step / 8})
+        if start > 1:
+            assert records.delivery is not None and records.delivery.wait(30.0) == 0
+            assert _runs(place, "again")["trial 0"].info.status == "RUNNING"
+        records.end(0, state, {})
+        assert records.close(state) == 0
+    runs = _runs(place, "again")
+    assert sorted(runs) == ["again", "trial 0"]
+    points = MlflowClient(default_tracking_uri(place)).get_metric_history(runs["trial 0"].info.run_id, "dice")
+    assert [point.step for point in points] == [1, 2, 3, 4]
+    assert (runs["trial 0"].info.status, runs["trial 0"].data.tags["attempt"]) == ("FINISHED", "3")
+
+
+def test_another_study_of_the_same_name(place: Path, tmp_path: Path) -> None:
+    """It has runs of its own in the same experiment, and no journal in the same folder."""
+    uri = default_tracking_uri(place)
+    for folder, identity in (("one", "1"), ("two", "2")):
+        assert open_records(uri, place, tmp_path / folder, "named", identity, False).close("COMPLETE") == 0
     client = MlflowClient(uri)
-    runs = {run.info.run_name: run for run in client.search_runs([records.experiment])}
-    trial, fold = runs["trial 0"], runs["trial 0 fold 1"]
-    assert trial.data.tags["mlflow.parentRunId"] == records.parent
-    assert fold.data.tags["mlflow.parentRunId"] == trial.info.run_id
-    assert trial.data.params == {"lr_max": "0.001"}
-    assert trial.data.tags["recipe"] == "notebook"
-    assert [(m.step, m.value) for m in client.get_metric_history(trial.info.run_id, "dice")] == [(1, 0.25), (2, 0.5)]
-    assert trial.data.metrics["best_dice"] == 0.5
-    assert [file.path for file in client.list_artifacts(fold.info.run_id)] == ["history.csv"]
-    assert runs["nested"].data.tags["commit"] == "abc"
-    assert runs["nested"].data.metrics == {"out_of_fold_dice": 0.45}
+    experiment = client.get_experiment_by_name("named")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["sn7.identity"] for run in found) == ["1", "2"]
+    with pytest.raises(ResultsConflict, match="another study"):
+        open_records(uri, place, tmp_path / "one", "named", "2", True)
+    assert sync(uri, place, tmp_path / "one", "named") == Synced(0, 0, 0)
+    assert str(Synced(7, 1, 2)) == (
+        "records delivered to MLflow: 7, refused for good 1 (see refused.jsonl), still waiting 2"
+    )
 
 
-def test_pruned_and_failed_are_told_apart(uri: str, tmp_path: Path) -> None:
-    """A failed trial keeps its traceback."""
-    records = Records(uri, tmp_path, "endings", "identity")
-    for trial, state in ((0, "PRUNED"), (1, "FAILED")):
-        records.start(trial, {}, notebook=False)
-        records.end(trial, state, {}, error="Traceback: no memory" if state == "FAILED" else "")
-    assert _runs(uri, "endings")[1:] == [("trial 0", "KILLED", "PRUNED"), ("trial 1", "FAILED", "FAILED")]
-    client = MlflowClient(uri)
-    files = client.list_artifacts(records.runs[1])
-    assert [file.path for file in files] == ["error.txt"]
+def test_a_server_that_is_not_there(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A new study does not begin and leaves nothing; a resumed one is warned, goes on, and loses nothing."""
+    gone = "http://someone:hidden@127.0.0.1:1"
+    with pytest.raises(TrackingUnavailable, match=r"^--tracking-uri http://127.0.0.1:1 does not answer"):
+        open_records(gone, place, place / "away", "away", "0123", False)
+    assert not (place / "away").exists()
+    _open(place, "away").close("PREEMPTED")
+    records = open_records(gone, place, place / "away", "away", "0123", True)
+    records.start(0, {"lr_max": 0.001})
+    records.end(0, "COMPLETE", {})
+    assert records.close("COMPLETE") == records.journal.lines == 11
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and said.err.startswith("warning: --tracking-uri http://127.0.0.1:1 ")
+    assert "hidden" not in said.err + said.out
+    with pytest.raises(TrackingUnavailable, match="no address"):
+        open_records("foo://x", place, place / "away", "away", "0123", True)
+    synced = sync(default_tracking_uri(place), place, place / "away", "away")
+    assert synced == Synced(7, 0, 0), "all but the header and the three lines that the first driver delivered"
+    assert _runs(place, "away")["trial 0"].info.status == "FINISHED"
 
 
-def test_a_second_start_finds_its_runs(uri: str, tmp_path: Path) -> None:
-    """Nothing is doubled; another study of the same name has runs of its own."""
-    for identity, wanted in (("one", 2), ("one", 2), ("other", 4)):
-        records = Records(uri, tmp_path, "again", identity)
-        records.start(0, {"lr_max": 0.001}, notebook=False)
-        records.end(0, "COMPLETE", {})
-        assert len(_runs(uri, "again")) == wanted
-    later = Records(uri, tmp_path, "again", "one")
-    later.fold(0, 0, "COMPLETE", {"dice": 0.4}, [])
-    assert ("trial 0", "FINISHED", "COMPLETE") in _runs(uri, "again"), "a later fold leaves its trial ended"
-
-
-def test_the_ensemble_is_a_registered_model(uri: str, tmp_path: Path) -> None:
-    """It loads by its alias and predicts what the folder predicts; a second one becomes the champion."""
+def test_the_ensemble_is_a_registered_model(place: Path, tmp_path: Path) -> None:
+    """It loads by its alias and predicts as the folder does; told twice it is one version; a second is champion."""
     config = TrainConfig(encoder="xresnet18", tile_size=32)
     torch.manual_seed(0)
     save_model(tmp_path / "model", build_unet(config), config, {})
     save_ensemble(tmp_path / "ensemble", [tmp_path / "model"], 0.25, {})
-    records = Records(uri, tmp_path, "served", "identity")
+    uri, client = default_tracking_uri(place), MlflowClient(default_tracking_uri(place))
     with warnings.catch_warnings(record=True) as caught:
-        versions = [records.register(tmp_path / "ensemble", "made by a test") for _ in range(2)]
+        records = _open(place, "served")
+        records.register(tmp_path / "ensemble", "made by a test", {"dice": 0.5})
+        assert records.close("COMPLETE") == 0
+        next((place / "served" / "delivered").glob("*.json")).unlink()
+        assert sync(uri, place, place / "served", "served").waiting == 0
     assert not [str(warning.message) for warning in caught if "hint" in str(warning.message)]
-    assert versions == ["1", "2"]
-    assert str(records.client.get_model_version_by_alias("served", "champion").version) == "2"
+    (version,) = client.search_model_versions("name = 'served'")
+    assert (str(version.version), version.description, version.tags["dice"]) == ("1", "made by a test", "0.5")
+    assert version.run_id == _runs(place, "served")["served"].info.run_id
+    (output,) = _runs(place, "served")["served"].outputs.model_outputs
+    assert client.get_logged_model(output.model_id).artifact_location == version.source
+    again = _open(place, "served", resumed=True)
+    again.register(tmp_path / "ensemble", "the same, told by a driver that was killed after it had told it")
+    save_ensemble(tmp_path / "second", [tmp_path / "model"], 0.5, {})
+    again.register(tmp_path / "second", "another one")
+    assert again.close("COMPLETE") == 0
+    assert str(client.get_model_version_by_alias("served", "champion").version) == "2"
+    mlflow.set_tracking_uri(uri)
     served = mlflow.pyfunc.load_model("models:/served@champion")
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 64, 3), np.uint8)
     alone = predict_array(images[1].transpose(2, 0, 1), load_predictor(tmp_path / "ensemble"))

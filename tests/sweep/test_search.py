@@ -1,15 +1,16 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
-from optuna.trial import TrialState
-from ray.tune.search import Searcher
+from optuna.trial import TrialState, create_trial
 
-from sn7.errors import ResultsConflict
-from sweep.leaderboard import leaderboard
-from sweep.search import NOTEBOOK, StudySearch, end_interrupted, ended_trials, open_optuna, record_error
-from sweep.study import Study, load_study
+from sn7.errors import ResultsConflict, StudyInvalid
+from sweep.search import NOTEBOOK, earlier_trials, ended_trials, next_trial, open_optuna, set_waiting
+from sweep.study import Study
+from sweep.studyfile import load_study
 
 
 @pytest.fixture
@@ -18,99 +19,158 @@ def study(write_study: Callable[..., Path]) -> Study:
     return load_study(write_study())
 
 
-def _result(step: int, objective: float, **more: Any) -> dict[str, Any]:
-    return {"training_iteration": step, "objective": objective, "dice": objective, "epochs_trained": step, **more}
+def _next(opened: optuna.Study, study: Study, **more: Any) -> optuna.Trial:
+    trial = next_trial(opened, study, **more)
+    assert trial is not None
+    return trial
 
 
 def test_the_notebook_recipe_is_the_first_trial(study: Study, tmp_path: Path) -> None:
     """Its own values come first; the second is drawn."""
-    search = StudySearch(open_optuna(study, tmp_path), study, 2, None)
-    assert search.suggest("a") == {"lr_max": 3e-4, "building_weight": 0.75, "trial": 0}
-    second = search.suggest("b")
-    assert isinstance(second, dict) and second["trial"] == 1 and second["lr_max"] != 3e-4
+    opened = open_optuna(study, tmp_path)
+    first, second = _next(opened, study), _next(opened, study)
+    assert (first.number, first.params) == (0, {"lr_max": 3e-4, "building_weight": 0.75})
+    assert first.user_attrs == {NOTEBOOK: True}
+    assert second.number == 1 and second.params["lr_max"] != 3e-4 and second.user_attrs == {}
 
 
 def test_the_seed_decides_what_is_drawn(study: Study) -> None:
-    """Two studies in memory draw the same configurations."""
+    """Two studies in memory draw the same configurations, all different."""
     drawn = []
     for _ in range(2):
-        search = StudySearch(open_optuna(study, None), study, 2, None)
-        drawn.append([search.suggest(name) for name in "abc"])
+        opened = open_optuna(study, None)
+        drawn.append([_next(opened, study).params for _ in range(4)])
     assert drawn[0] == drawn[1]
+    assert len({values["lr_max"] for values in drawn[0]}) == 4
 
 
-def test_endings_are_told_apart(study: Study, tmp_path: Path) -> None:
-    """To the end: COMPLETE. Stopped: PRUNED, with the result that Tune hands over only then. Raised: FAIL."""
+def test_a_reopened_study_draws_what_it_would_have_drawn(study: Study, tmp_path: Path) -> None:
+    """What comes next depends on what is known, not on how often the driver was started."""
+    at_once = open_optuna(study, tmp_path / "a")
+    whole = [_next(at_once, study).params for _ in range(4)]
+    parts = [_next(open_optuna(study, tmp_path / "b"), study).params for _ in range(4)]
+    assert parts == whole
+
+
+def test_a_trial_that_waits_comes_first_as_itself(study: Study, tmp_path: Path) -> None:
+    """A trial that was cut off keeps its number, values and reports, and no other takes its place."""
     opened = open_optuna(study, tmp_path)
-    search = StudySearch(opened, study, 3, None)
-    for name in "abcd":
-        search.suggest(name)
-    for step, objective in ((1, 0.4), (2, 0.6), (3, 0.6)):
-        search.on_trial_result("a", _result(step, objective))
-    search.on_trial_complete("a", _result(3, 0.6, best_epoch=2))
-    search.on_trial_result("b", _result(1, 0.2))
-    search.on_trial_complete("b", _result(2, 0.3))
-    search.on_trial_complete("c", _result(1, 0.1))
-    search.on_trial_complete("d", error=True)
-    trials = opened.get_trials()
-    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL]
-    assert [trial.state for trial in trials] == states
-    assert [trial.value for trial in trials] == [0.6, 0.3, 0.1, None]
-    assert trials[0].intermediate_values == {1: 0.4, 2: 0.6, 3: 0.6}
-    assert trials[0].user_attrs == {NOTEBOOK: True, "dice": 0.6, "best_epoch": 2, "epochs_trained": 3}
-    assert trials[1].intermediate_values == {1: 0.2, 2: 0.3}
-    assert [trial.number for trial in ended_trials(opened)] == [0, 1, 2, 3]
+    _next(opened, study)
+    cut_off = _next(opened, study)
+    cut_off.report(0.3, 1)
+    set_waiting(opened, opened.trials[1])
+    assert [trial.state for trial in opened.trials] == [TrialState.RUNNING, TrialState.WAITING]
+    again = _next(open_optuna(study, tmp_path), study)
+    assert (again.number, again.params) == (1, cut_off.params)
+    assert open_optuna(study, tmp_path).trials[1].intermediate_values == {1: 0.3}
+    assert len(opened.trials) == 2
 
 
-def test_the_deadline_cuts_off_without_a_verdict(study: Study, tmp_path: Path) -> None:
-    """A trial that is stopped by the deadline does not count, and its configuration comes again."""
+def test_no_configuration_is_tried_twice(study: Study, tmp_path: Path) -> None:
+    """A space of four: four trials, all different, then none."""
+    small = replace(
+        study,
+        search={"batch_size": {"choice": [4, 12]}, "images_per_scene": {"choice": [1, 2]}},
+        train={key: value for key, value in study.train.items() if key != "batch_size"},
+        trials=4,
+    )
+    opened = open_optuna(small, tmp_path)
+    tried = []
+    while trial := next_trial(opened, small):
+        tried.append(tuple(sorted(trial.params.items())))
+        opened.tell(trial, 0.5)
+    assert len(tried) == len(set(tried)) == 4
+
+
+def test_a_space_that_is_searched_to_its_end_by_tpe(study: Study) -> None:
+    """TPE alone would name its favourite again and again: 24 of 24 are found, whatever their values say."""
+    small = replace(
+        study,
+        search={"batch_size": {"int": [4, 15]}, "images_per_scene": {"choice": [1, 2]}},
+        train={key: value for key, value in study.train.items() if key != "batch_size"},
+        trials=24,
+    )
+    opened = open_optuna(small, None)
+    for count in range(24):
+        trial = _next(opened, small)
+        opened.tell(trial, 1.0 if trial.params["batch_size"] == 12 else count / 100)
+    assert len({tuple(sorted(trial.params.items())) for trial in opened.trials}) == 24
+    assert next_trial(opened, small) is None
+
+
+def test_the_last_of_many_is_found(study: Study) -> None:
+    """A space of 600 with one configuration left: what draws miss is counted through."""
+    large = replace(
+        study,
+        search={"batch_size": {"int": [1, 300]}, "images_per_scene": {"choice": [1, 2]}},
+        train={key: value for key, value in study.train.items() if key != "batch_size"},
+        trials=600,
+    )
+    opened = open_optuna(large, None)
+    opened.tell(_next(opened, large), 0.5)
+    everything = list(large.space.configurations())
+    assert len(everything) == large.space.size == 600
+    missing = {"batch_size": 217, "images_per_scene": 2}
+    for values in everything:
+        if values not in (missing, opened.trials[0].params):
+            opened.add_trial(create_trial(params=values, distributions=large.space.distributions(values), value=0.1))
+    assert _next(opened, large).params == missing
+    assert next_trial(opened, large) is None
+
+
+def test_neighbouring_seeds_draw_different_starts(study: Study) -> None:
+    """Seed 1's first draws are not seed 0's second."""
+    drawn = []
+    for seed in (0, 1):
+        opened = open_optuna(replace(study, seed=seed), None)
+        drawn.append([_next(opened, replace(study, seed=seed)).params["lr_max"] for _ in range(4)][1:])
+    assert not set(drawn[0]) & set(drawn[1])
+
+
+def test_only_what_has_ended_counts(study: Study, tmp_path: Path) -> None:
+    """COMPLETE, PRUNED and FAILED; not RUNNING, not what waits."""
     opened = open_optuna(study, tmp_path)
-    search = StudySearch(opened, study, 3, None)
-    first = search.suggest("a")
-    search.suggest("b")
-    search.deadline = 0.0
-    search.on_trial_complete("a", _result(1, 0.1))
-    search.on_trial_complete("b", _result(3, 0.5))
-    assert [trial.state for trial in opened.get_trials()] == [TrialState.RUNNING, TrialState.COMPLETE]
-    assert end_interrupted(opened) == [0]
-    assert [trial.number for trial in ended_trials(opened)] == [1]
-    again = StudySearch(opened, study, 3, None).suggest("c")
-    assert isinstance(again, dict) and isinstance(first, dict)
-    assert again == {**first, "trial": 2}
+    complete, pruned, failed, waits = (_next(opened, study) for _ in range(4))
+    opened.tell(complete, 0.5)
+    pruned.report(0.2, 1)
+    opened.tell(pruned, state=TrialState.PRUNED)
+    opened.tell(failed, state=TrialState.FAIL)
+    set_waiting(opened, opened.trials[waits.number])
+    assert [trial.number for trial in ended_trials(opened)] == [0, 1, 2]
 
 
-def test_after_the_deadline_nothing_is_suggested(study: Study, tmp_path: Path) -> None:
-    """The study ends in order."""
+def test_an_earlier_study_informs_the_search(study: Study, tmp_path: Path) -> None:
+    """Its trials lead TPE to where they were good, count for nothing here, and those of no use are named."""
+    before = replace(study, trials=40, name="before")
+    opened = open_optuna(before, tmp_path / "before")
+    for _ in range(30):
+        trial = _next(opened, before)
+        opened.tell(trial, 1.0 - abs(trial.params["building_weight"] - 0.6))
+    opened.tell(_next(opened, before), state=TrialState.FAIL)
+    later = replace(study, warm_start=str(tmp_path / "before"))
+    taken, left_out = earlier_trials(later, tmp_path / "later")
+    assert len(taken) == 30
+    assert left_out == ["trial 30 of before: it is FAILED"]
+    (tmp_path / "before/optuna.db").unlink()
+    again, _ = earlier_trials(later, tmp_path / "later")
+    assert [(t.params, t.value) for t in again] == [(t.params, t.value) for t in taken], "kept with the study"
+
+    fresh = open_optuna(later, tmp_path / "later")
+    drawn = [_next(fresh, later, earlier=taken).params["building_weight"] for _ in range(9)][1:]
+    assert len(fresh.trials) == 9
+    near = sum(abs(weight - 0.6) < 0.1 for weight in drawn)
+    assert near >= 6, f"TPE knows 30 trials, yet drew {drawn}"
+
+
+def test_an_earlier_study_that_is_no_use_is_refused(study: Study, tmp_path: Path) -> None:
+    """No database; trials of another space."""
+    with pytest.raises(StudyInvalid, match=r"holds no optuna\.db; wanted the results folder"):
+        earlier_trials(replace(study, warm_start=str(tmp_path / "nothing")), None)
     opened = open_optuna(study, tmp_path)
-    assert StudySearch(opened, study, 2, deadline=0.0).suggest("a") == Searcher.FINISHED
-    assert not ended_trials(opened)
-
-
-def test_a_trial_that_was_cut_off_starts_again_as_another(study: Study, tmp_path: Path) -> None:
-    """A killed driver leaves RUNNING trials: they do not count, and their configurations come first."""
-    search = StudySearch(open_optuna(study, tmp_path), study, 2, None)
-    first, second = search.suggest("a"), search.suggest("b")
-    reopened = open_optuna(study, tmp_path)
-    assert end_interrupted(reopened) == [0, 1]
-    assert end_interrupted(reopened) == []
-    assert not ended_trials(reopened)
-    again = StudySearch(reopened, study, 2, None)
-    for number, (name, before) in enumerate((("c", first), ("d", second)), 2):
-        values = again.suggest(name)
-        assert isinstance(values, dict) and isinstance(before, dict)
-        assert values == {**before, "trial": number}
-    assert [trial.number for trial in reopened.trials if trial.user_attrs.get(NOTEBOOK)] == [0, 2]
-
-
-def test_a_resumed_study_does_not_draw_the_same_again(study: Study, tmp_path: Path) -> None:
-    """The sampler's seed moves on with the trials."""
-    search = StudySearch(open_optuna(study, tmp_path), study, 2, None)
-    before = [search.suggest(name) for name in "abc"]
-    for name in "abc":
-        search.on_trial_complete(name, error=True)
-    after = StudySearch(open_optuna(study, tmp_path), study, 2, None).suggest("d")
-    assert isinstance(after, dict)
-    assert after["lr_max"] not in [values["lr_max"] for values in before if isinstance(values, dict)]
+    opened.tell(_next(opened, study), 0.5)
+    other = replace(study, search={"weight_decay": {"uniform": [0.0, 0.1]}}, warm_start=str(tmp_path))
+    with pytest.raises(StudyInvalid, match="has no trial to learn from"):
+        earlier_trials(other, None)
 
 
 def test_a_damaged_database_is_named(study: Study, tmp_path: Path) -> None:
@@ -119,14 +179,3 @@ def test_a_damaged_database_is_named(study: Study, tmp_path: Path) -> None:
     with pytest.raises(ResultsConflict, match=r"optuna\.db cannot be opened") as caught:
         open_optuna(study, tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_the_reason_of_a_failure_is_kept_after_the_trial_has_ended(study: Study, tmp_path: Path) -> None:
-    """Tune tells the search first and shows the traceback later; the leaderboard has its last line."""
-    opened = open_optuna(study, tmp_path)
-    search = StudySearch(opened, study, 2, None)
-    search.suggest("a")
-    search.on_trial_complete("a", error=True)
-    record_error(opened, 0, "Traceback (most recent call last):\n  ...\nValueError: no memory\n\n")
-    (row,) = leaderboard(opened)
-    assert (row["trial"], row["state"], row["error"]) == (0, "FAILED", "ValueError: no memory")

@@ -1,0 +1,104 @@
+"""Whether the disk has room for what a study writes, estimated before anything is trained."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from sn7.errors import DiskFull, EncoderUnknown
+from sn7.files import free_bytes
+from sn7.unet import build_unet
+from sweep.plan import Plan
+from sweep.study import Study
+
+__all__ = ["Need", "estimate", "full_disk", "require_room", "weights_bytes"]
+
+CHECKPOINT = 3
+"""Size of a checkpoint in units of the weights: the weights, and Adam's two moments of each."""
+UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a study has still to write: the rest is small beside weights."""
+
+    weights: int
+    """Bytes of the largest model."""
+    models: int
+    """Of trials that train to their end, repeats and folds, without those that are there."""
+    checkpoints: int
+    """At once, one for each training that runs."""
+
+    @property
+    def most(self) -> int:
+        """Bytes, if no trial is pruned."""
+        return self.weights * (self.models + CHECKPOINT * self.checkpoints)
+
+    @property
+    def one_trial(self) -> int:
+        """Bytes without which not one trial gets to its end."""
+        return self.weights * (1 + CHECKPOINT)
+
+
+def require_room(plan: Plan, results: Path) -> str:
+    """Return a warning where the study may fill the disk of its folder `results`; empty where it does not.
+
+    Raises DiskFull where not one trial would fit.
+    """
+    need, free = estimate(plan, results), free_bytes(results)
+    if not need.models or free >= need.most:
+        return ""
+    if free < need.one_trial:
+        raise DiskFull(
+            f"the disk of {results} has {_size(free)} free, and one trial alone writes {_size(need.one_trial)} "
+            f"(a model of {_size(need.weights)} and a checkpoint of {_size(CHECKPOINT * need.weights)}); make room, or "
+            "give another --results folder."
+        )
+    return (
+        f"warning: the disk of {results} has {_size(free)} free, and the study may write {_size(need.most)} if nothing "
+        f"is pruned ({need.models} models of {_size(need.weights)}, {need.checkpoints} checkpoints of "
+        f"{_size(CHECKPOINT * need.weights)} at once); where it fills up, the study stops and goes on with --resume"
+    )
+
+
+def estimate(plan: Plan, results: Path) -> Need:
+    """Return what the study has still to write below `results`."""
+    study = plan.study
+    of_folds = study.refit * len(plan.folds) if plan.fold_epochs else 0
+    of_trials = (study.trials + study.refit * (study.repeats - 1)) * len(plan.validation)
+    done = sum(1 for _ in results.glob("trials/*/*/model/weights.safetensors"))
+    models = max(0, of_trials + of_folds - done)
+    at_once = max(1, (os.cpu_count() or 1) // study.resources.cpu)
+    return Need(weights_bytes(study), models, min(at_once, models))
+
+
+def weights_bytes(study: Study) -> int:
+    """Return the size of the largest model of a study, in bytes of float32.
+
+    An encoder that cannot be the half of a U-Net has none: its trials fail, and say so.
+    """
+    sizes = [0]
+    for encoder in {*study.space.values("encoder"), study.base.encoder}:
+        try:
+            with torch.device("meta"):  # shapes without values: quick, whatever the size
+                model = build_unet(replace(study.base, encoder=encoder))
+        except EncoderUnknown:
+            continue
+        sizes.append(4 * sum(parameter.numel() for parameter in model.parameters()))
+    return max(sizes)
+
+
+def full_disk(results: Path) -> DiskFull:
+    """Return the error that a study ends with whose folder, or the one above, is on a full disk."""
+    return DiskFull(
+        f"the disk of {results} is full ({_size(free_bytes(results))} free); what was recorded there stays: make room, "
+        "and go on with --resume."
+    )
+
+
+def _size(number: int) -> str:
+    for unit, name in UNITS:
+        if number >= unit:
+            return f"{number / unit:.1f} {name}"
+    return f"{number} bytes"

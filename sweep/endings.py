@@ -1,0 +1,66 @@
+"""How a trial's end is written down: its runs are closed, its files tidied, and a dead driver's trials put in order."""
+
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from sweep.records import Records
+from sweep.search import ATTRIBUTES, STATES, set_waiting
+from sweep.trial import Job, past_epochs
+
+__all__ = ["ERROR", "FAILURES", "PREEMPTED", "RUNG", "mend", "record_end", "tidy"]
+
+RUNG, PREEMPTED, FAILURES, ERROR = "rung", "preempted", "failures", "error"
+"""User attributes: the last rung passed, attempts lost for no fault of the trial's, failed ones, the last reason."""
+
+
+def record_end(records: Records, job: Job, trial: FrozenTrial, error: str = "") -> None:
+    """Close the run of a trial that the database knows as ended, and those of its folds."""
+    state = STATES[trial.state]
+    summary = {name: trial.user_attrs[name] for name in ATTRIBUTES if name in trial.user_attrs}
+    folders = [job.folder(trial.number, index) for index in range(len(job.splits))]
+    files = [path for folder in folders for name in ("history.csv", "tiles.png") if (path := folder / name).exists()]
+    if len(job.splits) > 1:
+        for index, folder in enumerate(folders):
+            _record_fold(records, trial.number, index, folder, state)
+        files = []
+    records.end(trial.number, state, summary, error, files)
+
+
+def _record_fold(records: Records, trial: int, index: int, folder: Path, state: str) -> None:
+    history = past_epochs(folder)
+    if history:
+        best = max(history, key=lambda metrics: metrics.dice)
+        files = [path for name in ("history.csv", "tiles.png") if (path := folder / name).exists()]
+        fold_state = "COMPLETE" if (folder / "result.json").exists() else state
+        records.fold(trial, index, fold_state, {"dice": best.dice, "iou": best.iou}, files)
+
+
+def tidy(job: Job, trial: FrozenTrial) -> None:
+    """Remove what an ended trial does not need: its checkpoint, and the weights of one that was not finished."""
+    for index in range(len(job.splits)):
+        folder = job.folder(trial.number, index)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        if trial.state != TrialState.COMPLETE:
+            for path in (folder / "model").glob("*"):
+                path.unlink()
+
+
+def mend(opened: optuna.Study, records: Records, job: Job) -> int:
+    """Bring a study that was left by a dead driver up to date; return how many trials it had cut off.
+
+    What is RUNNING there becomes PREEMPTED, here and in the records; an end that the records have missed is written.
+    """
+    running = opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in running:
+        opened._storage.set_trial_user_attr(trial._trial_id, PREEMPTED, trial.user_attrs.get(PREEMPTED, 0) + 1)
+        set_waiting(opened, trial)
+    for trial in opened.get_trials(deepcopy=False):
+        if trial.state.is_finished():
+            if records.state(trial.number) != STATES[trial.state]:
+                record_end(records, job, trial)
+            tidy(job, trial)
+        elif trial.datetime_start is not None and records.state(trial.number) != "PREEMPTED":
+            records.end(trial.number, "PREEMPTED", {})
+    return len(running)

@@ -1,0 +1,150 @@
+"""Trainings beyond the search, each a Ray task: folds of the cross-validation, other seeds of the best trials.
+
+A training that has been done, in an earlier start or by the search itself, is not done again; one that was cut off
+goes on from its checkpoint.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray.util.queue import Empty, Queue
+
+from sn7.config import TrainConfig
+from sn7.files import is_full
+from sn7.folds import Split
+from sn7.prepared import Prepared, load_prepared
+from sn7.train import EpochMetrics, read_result, train
+from sweep.board import Board
+from sweep.budget import Budget
+from sweep.failures import is_final
+from sweep.stopping import StopFile, Stopped
+from sweep.study import Study
+from sweep.trial import past_epochs
+from sweep.usage import keep_to_share
+
+__all__ = ["Fit", "result", "run_fits"]
+
+After = Callable[["Fit", Prepared], None]
+"""What is done with a trained model, in the same task."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training."""
+
+    trial: int
+    label: str
+    """What tells it from the other trainings of its trial, for people."""
+    key: int
+    """The same as a number: the fold, or the seed."""
+    config: TrainConfig
+    split: Split
+    out: Path
+    keep: Literal["best", "last"]
+
+
+def run_fits(
+    fits: Sequence[Fit],
+    what: str,
+    study: Study,
+    results: Path,
+    prepared: str | Path,
+    budget: Budget,
+    after: After | None,
+) -> Iterator[tuple[Fit, str]]:
+    """Run trainings on the connected cluster; yield each as it is done, with its error.
+
+    The error is empty where all went well, and does not stop the others. Raises KeyboardInterrupt where the study
+    was asked to stop.
+    """
+    left = sum(fit.config.epochs - len(past_epochs(fit.out)) for fit in fits)
+    board = Board(len(fits), left, what, spent=lambda: str(budget.spent))
+    progress = Queue(actor_options={"num_cpus": 0})
+    # A task whose machine goes away starts again elsewhere, from its checkpoint.
+    task = ray.remote(num_cpus=study.resources.cpu, num_gpus=float(study.resources.gpu), max_retries=10)(_run)
+
+    def submit(index: int) -> ray.ObjectRef:
+        return task.remote(index, fits[index], results, prepared, after, progress)
+
+    waiting = {submit(index): index for index in range(len(fits))}
+    attempts, stopped = Counter[int](), False
+    try:
+        while waiting:
+            done, _ = ray.wait(list(waiting), timeout=0.5)
+            budget.tick(len(waiting), ray.nodes())
+            for index, where, dice in _drain(progress):
+                board.epoch(index, where, dice)
+            for reference in done:
+                index = waiting.pop(reference)
+                error, final = _error(reference)
+                attempts[index] += 1
+                if error and not final and attempts[index] <= study.max_failures:
+                    board.retry(index, error)
+                    waiting[submit(index)] = index
+                    continue
+                stopped |= error is STOPPED
+                board.end(index, "PREEMPTED" if error is STOPPED else "FAILED" if error else "COMPLETE")
+                if error is not STOPPED:
+                    yield fits[index], error
+    finally:
+        board.close()
+        progress.shutdown()
+    if stopped:
+        raise KeyboardInterrupt
+
+
+STOPPED = "stopped"
+
+
+def _error(reference: ray.ObjectRef) -> tuple[str, bool]:
+    """Return why a task has failed, in a line, or nothing; and whether another attempt would end alike.
+
+    Raises what says that the disk is full: the other trainings would fail as well.
+    """
+    try:
+        result(reference)
+    except Stopped:
+        return STOPPED, True
+    except Exception as error:
+        if is_full(error):
+            raise
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", is_final(error)
+    return "", True
+
+
+def result(reference: ray.ObjectRef) -> Any:
+    """Return what a Ray task has returned, or raise what it has raised."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error  # ours to report; Ray's own is the worker's traceback as text
+
+
+def _drain(progress: Queue) -> Iterator[tuple[int, str, float]]:
+    while True:
+        try:
+            yield progress.get_nowait()
+        except Empty:
+            return
+
+
+def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After | None, progress: Queue) -> None:
+    keep_to_share()
+    stop = StopFile(results)
+    data = load_prepared(prepared)
+
+    def report(metrics: EpochMetrics) -> None:
+        progress.put((index, f"trial {fit.trial} {fit.label} epoch {metrics.epoch}/{fit.config.epochs}", metrics.dice))
+        if stop.requested():
+            raise Stopped
+
+    if stop.requested():
+        raise Stopped
+    if read_result(fit.out) is None:
+        train(fit.config, data, fit.split, fit.out, report, fit.keep, resume=True, urgent=stop.requested)
+    if after:
+        after(fit, data)

@@ -1,0 +1,61 @@
+"""Ctrl-C: once, the running trials checkpoint and the study ends in order; twice, now."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+__all__ = ["StopFile", "Stopped", "stop_on_signals"]
+
+STOP = ".stop"
+
+
+class Stopped(Exception):
+    """A training has ended because the study was asked to stop; its checkpoint is written."""
+
+
+class StopFile:
+    """A file in the study's folder whose existence asks every training of the study to checkpoint and end."""
+
+    def __init__(self, results: Path) -> None:
+        self.path = results / STOP
+
+    def clear(self) -> None:
+        """Forget an earlier request."""
+        self.path.unlink(missing_ok=True)
+
+    def request(self) -> None:
+        """Ask."""
+        self.path.touch()
+
+    def requested(self) -> bool:
+        """Return whether it was asked."""
+        return self.path.exists()
+
+
+@contextmanager
+def stop_on_signals(stop: StopFile) -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a request to stop, the second into KeyboardInterrupt.
+
+    Yields a function that says whether there was one.
+    """
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        stop.request()
+        print("\nstopping when the running epochs are done; again to stop now", file=sys.stderr, flush=True)
+
+    stop.clear()
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop.clear()
