@@ -4,7 +4,7 @@ BIN := .venv/bin
 RESULTS ?= results
 PORT ?= 5000
 
-.PHONY: sweep test test-all lint ui clean
+.PHONY: sweep test test-all lint ui bench clean
 
 sweep: .venv/installed data/sample
 	$(BIN)/python sweep/run.py --resume --results $(RESULTS)
@@ -22,6 +22,11 @@ lint: .venv/installed
 
 ui: .venv/installed
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(RESULTS)/mlflow.db --host 127.0.0.1 --port $(PORT)
+
+# What preparation and the sweep cost beside the least possible, and what the search saves: some ten minutes, no GPU.
+bench: .venv/installed
+	$(BIN)/python benchmarks/preparation.py --json
+	$(BIN)/python benchmarks/sweep.py --json
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
