@@ -29,6 +29,8 @@ class FieldSpec:
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
+    auto: bool = False
+    """Whether the text "auto" is taken as well: the training then finds the value itself."""
 
     def check(self, value: Any) -> Any:
         """Return `value` in the field's type.
@@ -36,6 +38,8 @@ class FieldSpec:
         Raises ConfigError with the value found and the values wanted. Whole numbers are taken for a float
         field; True and False are never taken for numbers.
         """
+        if self.auto and value == "auto":
+            return value
         if self.type is float and type(value) is int:
             value = float(value)
         checked: Any = value
@@ -51,7 +55,8 @@ class FieldSpec:
         if self.choices:
             return "one of " + ", ".join(self.choices)
         name = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[self.type]
-        return name if self.low is None else f"{name} from {self.low:g} to {self.high:g}"
+        wanted = name if self.low is None else f"{name} from {self.low:g} to {self.high:g}"
+        return f'{wanted}, or "auto"' if self.auto else wanted
 
 
 def _field(
@@ -60,8 +65,10 @@ def _field(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    auto: bool = False,
 ) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "auto": auto}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -72,8 +79,24 @@ class TrainConfig:
     """
 
     encoder: str = _field("xresnet34", "name of a fastai xresnet or a timm encoder, the first half of the U-Net")
-    tile_size: int = _field(255, "side of the square training tiles, in pixels", 32, 2048)
+    pretrained: str = _field(
+        "none", "weights that the encoder starts from: none (random), imagenet (timm's), or a file of weights"
+    )
+    aspp: bool = _field(False, "atrous spatial pyramid pooling between encoder and decoder")
+    self_attention: bool = _field(False, "self-attention in the decoder's third block from the end")
+    activation: str = _field("relu", "activation of the decoder", choices=("relu", "mish", "silu"))
+    blur: bool = _field(False, "average the decoder's upsampled pixels, against checkerboard patterns")
+    separation_weight: float = _field(
+        0.0, "weight of the loss of two more outputs, boundary and contact (0: no such outputs)", 0.0, 10.0
+    )
+    tile_size: int = _field(255, "side of the square training tiles, in pixels of the image", 32, 2048)
     tile_overlap: int = _field(0, "pixels shared by neighbouring training tiles", 0, 1024)
+    tile_placement: str = _field(
+        "grid",
+        "where training tiles lie: grid, or buildings: as many, each around a building drawn anew in every epoch",
+        choices=("grid", "buildings"),
+    )
+    upscale: int = _field(1, "factor by which images are enlarged; labels are rasterised at that scale", 1, 4)
     images_per_scene: int = _field(1, "labelled images taken of each training scene", 1, 1000)
     image_selection: str = _field(
         "first",
@@ -82,25 +105,41 @@ class TrainConfig:
     )
     validation_images: int = _field(1, "labelled images taken of each validation scene, the earliest first", 1, 1000)
     undersample: bool = _field(True, "leave tiles without buildings out of training (never out of validation)")
-    batch_size: int = _field(12, "tiles in a training step", 1, 4096)
+    batch_size: int = _field(12, "tiles in a training step; auto takes as many as the device holds", 1, 4096, auto=True)
     epochs: int = _field(40, "passes over the training tiles", 1, 10_000)
-    building_weight: float = _field(
-        0.75, "class weight of building in the cross-entropy; background has the rest", 0.01, 0.99
+    loss: str = _field(
+        "cross_entropy",
+        "what training minimises, over valid pixels",
+        choices=("cross_entropy", "dice", "focal", "cross_entropy_dice", "lovasz"),
     )
+    building_weight: float = _field(
+        0.75, "class weight of building in cross-entropy and focal loss; background has the rest", 0.01, 0.99
+    )
+    focal_gamma: float = _field(2.0, "focal loss: how much less a pixel counts that is already right", 0.0, 10.0)
     lr_max: float = _field(3e-4, "peak learning rate of the one-cycle schedule, for the decoder", 1e-8, 10.0)
     encoder_lr_factor: float = _field(
         0.1, "learning rate of the encoder's first layers as a share of lr_max", 1e-4, 1.0
     )
+    frozen_epochs: int = _field(0, "first epochs in which the encoder, but for its normalisation, stays", 0, 10_000)
     weight_decay: float = _field(0.01, "decoupled weight decay of Adam", 0.0, 1.0)
+    clip_norm: float = _field(0.0, "longest gradient of a step, over all weights (0: any)", 0.0, 1e6)
+    ema_decay: float = _field(
+        0.0,
+        "share of its own past in the moving average of the weights that is validated and kept (0: none)",
+        0.0,
+        0.99999,
+    )
     dihedral: float = _field(0.5, "probability of one of the 8 flips and quarter turns", 0.0, 1.0)
     rotate: float = _field(0.9, "probability of a rotation by any angle", 0.0, 1.0)
+    scale_jitter: float = _field(0.0, "greatest change of scale (0 switches it off), either way", 0.0, 0.9)
     brightness: float = _field(0.2, "greatest change of brightness (0 switches it off), at probability 0.75", 0.0, 0.9)
     contrast: float = _field(0.2, "greatest change of contrast (0 switches it off), at probability 0.75", 0.0, 0.9)
     saturation: float = _field(0.2, "greatest change of saturation (0 switches it off), at probability 0.75", 0.0, 0.9)
+    cutmix: float = _field(0.0, "probability that a rectangle of a tile is replaced by another tile's", 0.0, 1.0)
     precision: str = _field(
         "auto",
-        "arithmetic of the forward pass: auto is bf16 where the hardware computes in it, else fp32",
-        choices=("auto", "bf16", "fp32"),
+        "arithmetic of the forward pass: auto is bf16 where the hardware computes in it, fp16 on other GPUs, else fp32",
+        choices=("auto", "bf16", "fp16", "fp32"),
     )
     seed: int = _field(0, "seed of weights, order of tiles and augmentation", 0, 2**31 - 1)
 
@@ -111,6 +150,11 @@ class TrainConfig:
             raise ConfigError(
                 f"tile_overlap = {self.tile_overlap} is more than half of tile_size = {self.tile_size}; "
                 f"wanted at most {self.tile_size // 2}."
+            )
+        if self.frozen_epochs and self.frozen_epochs >= self.epochs:
+            raise ConfigError(
+                f"frozen_epochs = {self.frozen_epochs} leaves no epoch of epochs = {self.epochs} to train the encoder; "
+                f"wanted at most {self.epochs - 1}."
             )
 
     @classmethod

@@ -34,7 +34,7 @@ def test_a_configuration_survives_its_dictionary() -> None:
         ("lr_max", "fast", "is of type str"),
         ("lr_max", math.nan, "cannot be used"),
         ("building_weight", 1.0, "from 0.01 to 0.99"),
-        ("precision", "fp8", "one of auto, bf16, fp32"),
+        ("precision", "fp8", "one of auto, bf16, fp16, fp32"),
         ("undersample", 1, "true or false"),
         ("tile_overlap", 200, "more than half of tile_size"),
     ],
