@@ -1,13 +1,17 @@
 """A prepared data set: memory-mapped arrays and an index, read with numpy alone.
 
-    PREPARED/index.json            format, fingerprint, one entry an image, what was left out
-    PREPARED/<scene>/<image>.npy   uint8 (5 or 7, height, width): R, G, B, mask {0, 1}, valid {0, 1}
-                                   and, where asked for, boundary {0, 1}, contact {0, 1}
+    PREPARED/index.json                 format, fingerprint, one entry an image, what was left out
+    PREPARED/<scene>/<image>.npy        uint8 (5 or 7, height, width): R, G, B, mask {0, 1}, valid {0, 1}
+                                        and, where asked for, boundary {0, 1}, contact {0, 1}
+    PREPARED/<scene>/<image>.x<s>.npy   fine labels, one file for each scale s that was asked for: footprints rasterised
+                                        on the image's grid refined s times, uint8 (1 or 3, s·height, ⌈s·width / 8⌉):
+                                        mask [, boundary, contact], eight columns a byte (numpy.packbits)
 
 `sn7.prepare` writes it; training reads it on nodes that have no geospatial library.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -26,15 +30,18 @@ __all__ = [
     "MASK",
     "RGB",
     "SEPARATION",
+    "UPSCALES",
     "VALID",
     "Prepared",
     "PreparedImage",
+    "array_name",
+    "fine_window",
     "is_prepared",
     "load_prepared",
     "save_index",
 ]
 
-FORMAT = 1
+FORMAT = 2
 INDEX = "index.json"
 PINNED = re.compile(r"(.+)#([0-9a-f]{64})")
 """A place and the fingerprint that is wanted there."""
@@ -44,6 +51,8 @@ SEPARATION = slice(5, 7)
 """Boundary and contact, the channels that keep neighbours apart, where the set was prepared with them."""
 CHANNELS = {False: 5, True: 7}
 """Channels of an array, by whether it has those."""
+UPSCALES = (2, 3, 4)
+"""Scales that a set can have fine labels at."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class PreparedImage:
     @property
     def array(self) -> str:
         """Path of the array, relative to the prepared folder."""
-        return f"{self.scene}/{self.image}.npy"
+        return array_name(self.scene, self.image)
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,8 @@ class Prepared:
     """Of all pixels, masks and names; the same on every machine for the same data."""
     separation: bool = False
     """Whether arrays have the channels SEPARATION."""
+    upscales: tuple[int, ...] = ()
+    """Scales that it has fine labels at, ascending."""
     url: str = ""
     """Where it was fetched from, if it was."""
     opened: tuple[int, ...] = field(default=(), compare=False)
@@ -129,12 +140,41 @@ class Prepared:
 
         Raises PreparedInvalid where the file is missing or of another shape, or the set has been changed since.
         """
-        path = self.folder / image.array
+        return self._mapped(image.array, (CHANNELS[self.separation], image.height, image.width))
+
+    def fine_labels(self, image: PreparedImage, upscale: int) -> npt.NDArray[np.uint8]:
+        """Return the memory map of an image's labels at a scale, bit-packed; `fine_window` unpacks them.
+
+        uint8 (planes, upscale · height, ⌈upscale · width / 8⌉): mask and, where the set has them, boundary and contact.
+        Raises PreparedInvalid as `pixels` does, and where the set has no labels at that scale.
+        """
+        self.require_labels([upscale])
+        shape = (3 if self.separation else 1, upscale * image.height, -(-upscale * image.width // 8))
+        return self._mapped(array_name(image.scene, image.image, upscale), shape)
+
+    def require_labels(self, upscales: Collection[int], separation: bool = False) -> None:
+        """Raise PreparedInvalid where the set lacks fine labels at one of these scales, or the separation channels."""
+        missing, lacks = sorted(set(upscales) - set(self.upscales)), []
+        if missing:
+            has = ", ".join(map(str, self.upscales)) or "none"
+            lacks.append(f"labels at upscale {', '.join(map(str, missing))} (it has {has})")
+        if separation and not self.separation:
+            lacks.append("boundary and contact channels")
+        if not lacks:
+            return
+        options = ["--separation"] if self.separation or separation else []
+        options += [f"--upscale {scale}" for scale in sorted({*self.upscales, *upscales})]
+        raise PreparedInvalid(
+            f"{self.url or self.folder} has no {' and no '.join(lacks)}; run `sn7 prepare … {' '.join(options)}`."
+        )
+
+    def _mapped(self, name: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+        """Return the memory map of a file of the set, after a check of its shape and of the set itself."""
+        path = self.folder / name
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise PreparedInvalid(f"{path} cannot be read ({error}); run `sn7 prepare` again.") from error
-        shape = (CHANNELS[self.separation], image.height, image.width)
         if array.shape != shape or array.dtype != np.uint8:
             raise PreparedInvalid(
                 f"{path} holds {array.dtype} {array.shape}; wanted uint8 {shape}: run `sn7 prepare` again."
@@ -148,12 +188,40 @@ class Prepared:
             _require(_open(self.folder, self.url), self.fingerprint)
 
 
+def array_name(scene: str, image: str, upscale: int = 1) -> str:
+    """Return the path of an image's array, or of its fine labels at a scale, relative to the prepared folder."""
+    return f"{scene}/{image}{f'.x{upscale}' if upscale > 1 else ''}.npy"
+
+
+def fine_window(array: npt.NDArray[np.uint8], upscale: int, row: int, col: int, size: int) -> npt.NDArray[np.uint8]:
+    """Return a square of fine labels, uint8 {0, 1} (planes, upscale · size, upscale · size).
+
+    `array` is what `Prepared.fine_labels` gives, of which only the bytes of the square are read. Row and column of its
+    upper left corner and `size` are in pixels of the image; what lies outside of the image is 0.
+    """
+    planes, height, width = array.shape[0], array.shape[1], 8 * array.shape[2]  # the last bits of a row may be padding
+    top, left, side = upscale * row, upscale * col, upscale * size
+    window = np.zeros((planes, side, side), np.uint8)
+    first_row, last_row = max(top, 0), min(top + side, height)
+    first, last = max(left, 0), min(left + side, width)
+    if first_row < last_row and first < last:
+        bits = np.unpackbits(array[:, first_row:last_row, first // 8 : -(-last // 8)], axis=2)
+        inside = bits[:, :, first % 8 : first % 8 + last - first]
+        window[:, first_row - top : last_row - top, first - left : last - left] = inside
+    return window
+
+
 def save_index(
-    folder: Path, images: list[PreparedImage], fingerprint: str, left_out: list[str], separation: bool = False
+    folder: Path,
+    images: list[PreparedImage],
+    fingerprint: str,
+    left_out: list[str],
+    separation: bool = False,
+    upscales: tuple[int, ...] = (),
 ) -> None:
     """Write the index of a prepared folder, atomically; `left_out` is one sentence for each thing not used."""
-    about = {"format": FORMAT, "fingerprint": fingerprint, "separation": separation, "left_out": left_out}
-    write_json(folder / INDEX, {**about, "images": [asdict(image) for image in images]})
+    about = {"format": FORMAT, "fingerprint": fingerprint, "separation": separation, "upscales": upscales}
+    write_json(folder / INDEX, {**about, "left_out": left_out, "images": [asdict(image) for image in images]})
 
 
 def is_prepared(folder: Path) -> bool:
@@ -220,6 +288,7 @@ def _open(folder: Path, url: str = "") -> Prepared:
         for name in {name for row in rows for name in (row.scene, row.image)}:
             if name in ("", ".", "..") or "/" in name:
                 raise PreparedInvalid(f"{path} has the name {name!r}; wanted one without a path: get the set again.")
-        return Prepared(folder, tuple(rows), index["fingerprint"], index["separation"], url, opened)
+        labels = index["separation"], tuple(index["upscales"])
+        return Prepared(folder, tuple(rows), index["fingerprint"], *labels, url, opened)
     except (KeyError, TypeError) as error:
         raise PreparedInvalid(f"{path} lacks a field ({error}); run `sn7 prepare` again.") from error

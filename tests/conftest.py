@@ -9,37 +9,50 @@ import s3fs
 from s3 import Server, serve_s3
 
 from sn7.folds import Split
-from sn7.prepared import Prepared, PreparedImage, load_prepared, save_index
+from sn7.prepared import CHANNELS, Prepared, PreparedImage, array_name, load_prepared, save_index
 
 
 @pytest.fixture
 def make_prepared(tmp_path: Path) -> Callable[..., Prepared]:
-    """Return a function: scenes, months, shape → a prepared data set written with numpy alone.
+    """Return a function: scenes, months, shape, upscales, separation → a prepared set written with numpy alone.
 
     Buildings are bright squares of 6 px on dark noise, on a grid that shifts from image to image; the first two
-    rows of each image are invalid.
+    rows of each image are invalid. Their outermost pixels are boundary; the column to the right of each is contact.
+    Fine labels are those of the image's own grid, each pixel repeated.
     """
 
-    def make(scenes: int = 4, months: int = 1, shape: tuple[int, int] = (64, 64)) -> Prepared:
+    def make(
+        scenes: int = 4,
+        months: int = 1,
+        shape: tuple[int, int] = (64, 64),
+        upscales: tuple[int, ...] = (),
+        separation: bool = False,
+    ) -> Prepared:
         folder = tmp_path / "prepared"
         images = []
         for scene in range(scenes):
             for month in range(months):
-                images.append(_write_array(folder, scene, month, shape))
-        save_index(folder, images, "f" * 64, [])
+                images.append(_write_image(folder, scene, month, shape, upscales, separation))
+        save_index(folder, images, "f" * 64, [], separation, upscales)
         return load_prepared(folder)
 
     return make
 
 
-def _write_array(folder: Path, scene: int, month: int, shape: tuple[int, int]) -> PreparedImage:
+def _write_image(
+    folder: Path, scene: int, month: int, shape: tuple[int, int], upscales: tuple[int, ...], separation: bool
+) -> PreparedImage:
     random = np.random.default_rng(100 * scene + month)
-    array = np.zeros((5, *shape), np.uint8)
+    array = np.zeros((CHANNELS[separation], *shape), np.uint8)
     array[:3] = random.integers(40, 90, (3, *shape))
     for row in range(3 + scene, shape[0] - 8, 16):
         for col in range(4 + month, shape[1] - 8, 16):
             array[:3, row : row + 6, col : col + 6] += 120
             array[3, row : row + 6, col : col + 6] = 1
+            if separation:
+                array[5, row : row + 6, col : col + 6] = 1
+                array[5, row + 1 : row + 5, col + 1 : col + 5] = 0
+                array[6, row : row + 6, col + 6] = 1
     array[4, 2:] = 1
     array[3, :2] = 0
     image = PreparedImage(
@@ -62,6 +75,9 @@ def _write_array(folder: Path, scene: int, month: int, shape: tuple[int, int]) -
     path = folder / image.array
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, array)
+    for upscale in upscales:
+        fine = array[[3, 5, 6] if separation else [3]].repeat(upscale, axis=1).repeat(upscale, axis=2)
+        np.save(folder / array_name(image.scene, image.image, upscale), np.packbits(fine, axis=2))
     return image
 
 
