@@ -11,7 +11,7 @@ from sn7.check.findings import Finding, finding
 from sn7.rasters import RasterImage
 from sn7.xyz import TILE_PIXELS, Tile, scene_tile
 
-__all__ = ["Grid", "Position", "examine_grid"]
+__all__ = ["TOLERANCE", "Grid", "Position", "examine_grid"]
 
 Position = Literal["its tile", "inside it", "other grid", "elsewhere", "unknown"]
 TOLERANCE = 0.5

@@ -1,15 +1,15 @@
 """A scene's images side by side: months, grids, labels."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from sn7.catalog import LABEL_FOLDERS, Scene
 from sn7.check.findings import Finding, finding
-from sn7.check.grids import Grid
+from sn7.check.grids import TOLERANCE, Grid
 from sn7.check.images import ImageReport
 from sn7.check.inventory import Part
-from sn7.xyz import scene_tile
+from sn7.xyz import TILE_PIXELS, scene_tile
 
 __all__ = ["SceneReport", "months_between", "scene_findings", "scene_report"]
 
@@ -24,8 +24,10 @@ class SceneReport:
     months_missing: tuple[str, ...]
     """Months of the data set, from its first to its last, YYYY-MM, that the scene has no image of."""
     sizes: dict[str, int]
-    """Height × width, px → images; as the next three, of the images that can be used."""
+    """Height × width, px → images; as the next four, of the images that can be used."""
     crs: dict[str, int]
+    transforms: dict[str, int]
+    """Affine coefficients a b c d e f, in units of the CRS."""
     bands: dict[str, int]
     """Dtype and number of bands."""
     positions: dict[str, int]
@@ -59,6 +61,7 @@ def scene_report(scene: Scene, part: Part, images: list[ImageReport], months: It
         months_missing=tuple(month for month in months if month not in present),
         sizes=_count(grid.size for grid in grids),
         crs=_count(grid.crs for grid in grids),
+        transforms=_count(" ".join(f"{number:.12g}" for number in grid.transform) for grid in grids),
         bands=_count(f"uint8 × {grid.bands}" for grid in grids),
         positions=_count(grid.position for grid in grids),
         lon=lon,
@@ -94,20 +97,26 @@ def months_between(first: str, last: str) -> list[str]:
 
 def _mixed_grids(images: list[ImageReport]) -> list[Finding]:
     """Return the images whose size, CRS, pixels or corner are not those of most of the scene."""
-    grids = {image.files.image.path: _grid_text(image.grid) for image in images if image.grid}
-    if len(set(grids.values())) < 2:
+    grids = {image.files.image.path: image.grid for image in images if image.grid}
+    if not grids:
         return []
-    common = Counter(grids.values()).most_common(1)[0][0]
-    return [
-        finding("mixed_grids", path, "; ".join(f"{a}, most {b}" for a, b in zip(grid, common, strict=True) if a != b))
-        for path, grid in grids.items()
-        if grid != common
-    ]
+    usual = Counter(grids.values()).most_common(1)[0][0]
+    found = ((path, "; ".join(_differences(grid, usual))) for path, grid in grids.items())
+    return [finding("mixed_grids", path, different) for path, different in found if different]
 
 
-def _grid_text(grid: Grid) -> tuple[str, ...]:
-    a, _, c, _, e, f = grid.transform
-    return f"{grid.size} px", grid.crs, f"pixels of {a:.6g} × {-e:.6g}", f"corner at {c:.1f}, {f:.1f}"
+def _differences(grid: Grid, usual: Grid) -> Iterator[str]:
+    """Yield in what a grid is not the usual one; positions that differ by less than TOLERANCE are the same."""
+    if grid.size != usual.size:
+        yield f"{grid.size} px, most {usual.size} px"
+    if grid.crs != usual.crs:
+        yield f"{grid.crs}, most {usual.crs}"
+        return
+    (a, _, c, _, e, f), (ua, _, uc, _, ue, uf) = grid.transform, usual.transform
+    if max(abs(a / ua - 1), abs(e / ue - 1)) * TILE_PIXELS > TOLERANCE:
+        yield f"pixels of {a:.6g} × {-e:.6g}, most of {ua:.6g} × {-ue:.6g}"
+    if max(abs((c - uc) / ua), abs((f - uf) / ue)) > TOLERANCE:
+        yield f"corner at {c:.9g}, {f:.9g}, most at {uc:.9g}, {uf:.9g}"
 
 
 def _same_pixels(images: list[ImageReport]) -> list[Finding]:

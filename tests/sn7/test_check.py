@@ -4,6 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import rasterio
+from affine import Affine
 from broken import DEFECTS, break_everything, first_image, make_clean
 
 from sn7.check import Report, check_data
@@ -118,6 +120,37 @@ def test_all_defects_at_once(tmp_path: Path) -> None:
         assert (defect.kind, defect.consequence, path.relative_to(data).as_posix()) in findings, defect
     assert set(KINDS) - {one.kind for one in report.findings} == {"nothing_to_train"}
     assert check_data(data, workers=1) == report
+
+
+def test_what_does_not_stop_is_shown_and_prepared(tmp_path: Path) -> None:
+    """A sample with every defect that stops nothing, at once: all pictures, and arrays that the report foretells."""
+    data = tmp_path / "data"
+    broken = break_everything(data, stopping=False)
+    report = check_data(data)
+    assert report.stopping == []
+    assert {defect.kind for defect, _ in broken} <= {one.kind for one in report.findings}
+    done = prepare(data, tmp_path / "prepared")
+    compare(report, done.prepared, done.left_out)
+    shown = explore(data, tmp_path / "pictures", tile_size=64)
+    assert (len(shown.pictures), shown.left_out) == (7, ())
+    images = shown.numbers["images"]
+    assert images["unlabelled"] == sum(not image.labelled for image in done.prepared.images) > 0
+    assert shown.numbers["footprints"]["used"] == sum(image.footprints for image in done.prepared.images)
+
+
+@pytest.mark.parametrize(("shift", "found"), [(0.2, False), (0.8, True)])
+def test_corners_apart(shift: float, found: bool, tmp_path: Path) -> None:
+    """Less than half a pixel between two months is none: published transforms are not the same to the last digit."""
+    data = make_clean(tmp_path / "data")
+    image = first_image(data, month=1)
+    with rasterio.open(image, "r+") as raster:
+        raster.transform = raster.transform @ Affine.translation(shift, 0)
+        corner = raster.transform.c
+    report = check_data(data)
+    mixed = [one for one in report.findings if one.kind == "mixed_grids"]
+    assert [one.path for one in mixed] == [image] * found
+    assert all(one.found.startswith(f"corner at {corner:.9g}, ") for one in mixed)
+    assert sorted(report.scenes[0].transforms.values()) == [1, 2]
 
 
 def test_every_kind_is_built(clean: Path) -> None:

@@ -11,9 +11,9 @@ from damage import (
     Make,
     cut,
     dangling,
+    enlarged,
     labels,
     polygon,
-    published_size,
     regridded,
     rewritten_image,
     rewritten_labels,
@@ -75,13 +75,16 @@ def first_image(data: Path, scene: int = 0, month: int = 0) -> Path:
     return sorted(sorted((data / "train").iterdir())[scene].glob("images_masked/*.tif"))[month]
 
 
-def break_everything(out: Path) -> list[tuple[Defect, Path]]:
-    """Write a sample with every defect but those that leave nothing else; return each with the file it names."""
-    scenes = [defect for defect in DEFECTS.values() if defect.scope == "scene"]
+def break_everything(out: Path, stopping: bool = True) -> list[tuple[Defect, Path]]:
+    """Write a sample with every defect but those that leave nothing else; return each with the file it names.
+
+    Without those that are `stopping` a command, it can still be prepared and looked at.
+    """
+    wanted = [defect for defect in DEFECTS.values() if stopping or not defect.consequence.startswith("stops")]
+    scenes = [defect for defect in wanted if defect.scope == "scene"]
     # the first month stays whole, and the one after it has its pixels
     singles = sorted(
-        (defect for defect in DEFECTS.values() if defect.scope == "image"),
-        key=lambda defect: defect.kind != "same_pixels",
+        (defect for defect in wanted if defect.scope == "image"), key=lambda defect: defect.kind != "same_pixels"
     )
     make_clean(out, scenes=1 + len(scenes))
     longer = make_clean(out / "longer", scenes=1, months=1 + len(singles))
@@ -142,7 +145,8 @@ DEFECTS: dict[str, Defect] = {
     "fourth band not alpha": Defect("alpha_unmarked", USED, with_profile(ALPHA="NO")),
     "no alpha": Defect("no_alpha", USED, rewritten_image(lambda bands, _: bands[:3])),
     "blank": Defect("no_valid_pixel", OUT, rewritten_image(lambda bands, _: np.zeros_like(bands))),
-    "1023 px": Defect("size_1023", USED, rewritten_image(published_size), also=("mixed_grids",)),
+    "1023 rows": Defect("size_1023", USED, enlarged(1023, 1024), also=("mixed_grids",)),
+    "1023 columns": Defect("size_1023", USED, enlarged(1024, 1023), also=("mixed_grids",)),
     "a crop": Defect("size", USED, rewritten_image(lambda bands, _: bands[:, :50]), also=("mixed_grids",)),
     "coarser pixels": Defect("other_grid", USED, regridded(a=9.5, e=-9.5), also=("mixed_grids",)),
     "UTM": Defect("other_grid", USED, rewritten_image(utm), also=("mixed_grids", "reprojected")),

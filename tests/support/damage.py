@@ -146,9 +146,14 @@ def utm(bands: np.ndarray, profile: dict[str, Any]) -> np.ndarray:
     return bands
 
 
-def published_size(bands: np.ndarray, _: dict[str, Any]) -> np.ndarray:
-    """Enlarge an image to 1023 × 1024 px."""
-    return np.pad(bands, ((0, 0), (0, 1023 - 64), (0, 1024 - 64)), constant_values=255)
+def enlarged(height: int, width: int) -> Make:
+    """Return what enlarges an image to this size, px."""
+
+    def change(bands: np.ndarray, _: dict[str, Any]) -> np.ndarray:
+        missing = height - bands.shape[1], width - bands.shape[2]
+        return np.pad(bands, ((0, 0), (0, missing[0]), (0, missing[1])), constant_values=255)
+
+    return rewritten_image(change)
 
 
 def udm_of(shape: tuple[int, int]) -> Make:
