@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
 import shapely
 from rasterio.crs import CRS
 
@@ -112,7 +113,8 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise LabelsUnreadable(f"{path} cannot be read as GeoJSON ({error}); get the file again.") from error
+        reason = getattr(error, "strerror", None) or error  # without the path once more
+        raise LabelsUnreadable(f"{path} cannot be read as GeoJSON ({reason}); get the file again.") from error
     features = content.get("features") if isinstance(content, dict) else None
     if not isinstance(features, list) or content.get("type") != "FeatureCollection":
         found = f"a {content.get('type')!r}" if isinstance(content, dict) else f"a {type(content).__name__}"
@@ -163,7 +165,8 @@ def _crs(path: Path, kind: LabelKind, content: dict[str, Any]) -> CRS | None:
     if named is None:
         return CRS.from_user_input("OGC:CRS84") if kind == "labels" else None
     try:
-        return CRS.from_user_input(named["properties"]["name"])
+        with rasterio.Env():  # in which PROJ does not print what it raises
+            return CRS.from_user_input(named["properties"]["name"])
     except (KeyError, TypeError, ValueError) as error:
         raise LabelsUnreadable(
             f"{path} names a CRS that is not known, {named!r}; wanted an EPSG code: correct it."

@@ -95,7 +95,7 @@ def _opened(path: Path) -> Iterator[Any]:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _check_grid says it, as an error
             with rasterio.open(path, driver="GTiff") as source:
                 yield source
-    except (RasterioError, OSError) as error:
+    except (RasterioError, OSError, MemoryError) as error:  # damage may make an image larger than any
         # rasterio's own sentence of a failed read is "see previous exception"
         reason = str(error.__cause__ or error).strip().rstrip(".")
         raise ImageUnreadable(f"{path} cannot be read as a GeoTIFF ({reason}); get the file again.") from error
@@ -115,6 +115,8 @@ def _check_grid(path: Path, source: Any) -> None:
             f"{path} has no {missing}, so its place is unknown; wanted a georeferenced GeoTIFF: "
             "set it with gdal_edit, or get the file again."
         )
+    if transform.is_degenerate:
+        raise ImageUnreadable(f"{path} has pixels without a width or height; wanted both: get the file again.")
     if transform.b != 0 or transform.d != 0:
         raise ImageUnreadable(
             f"{path} has a rotated grid; wanted rows and columns along the axes: warp it with gdalwarp."

@@ -85,6 +85,17 @@ def test_command_where_nothing_could_be_trained(
         assert json.loads(out)["consequences"]["stops prepare"] == 1
 
 
+def test_what_libraries_print_is_no_line_of_ours(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of a CRS that PROJ does not know, PROJ would print a line of its own."""
+    data = make_clean(tmp_path / "data")
+    labels = next(data.glob("train/*/labels_match/*"))
+    labels.write_text(labels.read_text().replace("EPSG::3857", "EPSG::99999999"))
+    assert main(["check", str(data), "--workers", "1"]) == 1
+    out, err = capfd.readouterr()
+    assert "names a CRS that is not known" in out
+    assert err.startswith("error: ") and err.count("\n") == 1
+
+
 def test_command_without_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Where there is no scene there is no report, only the sentence."""
     assert main(["check", str(tmp_path), "--json"]) == 1

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
@@ -61,6 +62,7 @@ def test_other_bands_are_refused(tmp_path: Path, write_image: Write, bands: np.n
         ({"crs": None}, "no CRS"),
         ({"transform": Affine.identity()}, "no geotransform"),
         ({"transform": Affine(4, 1, 1e6, 1, -4, 1e6)}, "rotated"),
+        ({"transform": Affine(4, 0, 1e6, 0, 0, 1e6)}, "without a width or height"),
         ({"transform": Affine(1, 0, 900, 0, -1, 900), "crs": "EPSG:4326"}, "outside its CRS"),
         ({"transform": Affine(1, 0, 1e9, 0, -1, 1e9), "crs": "EPSG:32631"}, "outside its CRS"),
         ({"crs": 'LOCAL_CS["site grid",UNIT["metre",1]]'}, "outside its CRS"),
@@ -69,7 +71,7 @@ def test_other_bands_are_refused(tmp_path: Path, write_image: Write, bands: np.n
 def test_images_without_a_usable_place_are_refused(
     tmp_path: Path, write_image: Write, place: dict[str, Any], found: str
 ) -> None:
-    """No CRS, no or a rotated geotransform, off the earth: refused in a sentence, without a warning."""
+    """No CRS, no, a rotated or a flat geotransform, off the earth: refused in a sentence, without a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = write_image(tmp_path / "a.tif", noise(4), **place)
@@ -115,6 +117,18 @@ def test_files_that_are_no_tiff(tmp_path: Path) -> None:
     for name in ("text.tif", "folder.tif", "png.tif", "missing.tif"):
         with pytest.raises(ImageUnreadable, match=rf"{name} cannot be read as a GeoTIFF"):
             read_image(tmp_path / name)
+
+
+def test_an_image_larger_than_any_memory(tmp_path: Path) -> None:
+    """A header may claim 300 TB of pixels; the file is named, whatever asks for the room."""
+    path = tmp_path / "huge.tif"
+    place = {"crs": "EPSG:3857", "transform": Affine(0.001, 0, 1e6, 0, -0.001, 2e6)}
+    layout = {"tiled": True, "blockxsize": 16384, "blockysize": 16384, "interleave": "pixel", "sparse_ok": True}
+    size = {"count": 4, "height": 20_000_000, "width": 4_000_000, "dtype": "uint8", "bigtiff": "yes"}
+    with rasterio.open(path, "w", driver="GTiff", **size, **place, **layout):
+        pass
+    with pytest.raises(ImageUnreadable, match=r"huge\.tif cannot be read as a GeoTIFF \(Unable to allocate"):
+        read_image(path)
 
 
 def test_udm(tmp_path: Path, write_image: Write) -> None:
