@@ -111,8 +111,10 @@ def make_folds(centres: Centres, weights: Mapping[str, float], k: int, seed: int
 
     The heaviest cluster comes first, each into the lightest fold; `seed` varies that order among clusters of
     similar weight. The result does not depend on the order of `centres`.
-    Raises SplitInvalid where k is below 2 or above the number of clusters.
+    Raises SplitInvalid where k is below 2 or above the number of clusters, or `seed` below 0.
     """
+    if seed < 0:
+        raise SplitInvalid(f"seed = {seed} cannot be used; wanted a whole number from 0.")
     members = _members(clusters(centres))
     if not 2 <= k <= len(members):
         raise SplitInvalid(

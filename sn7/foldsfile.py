@@ -4,8 +4,8 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from sn7.errors import SplitInvalid
-from sn7.files import atomic_file
+from sn7.errors import FolderUnwritable, SplitInvalid
+from sn7.files import atomic_file, require_writable
 
 __all__ = ["read_folds", "write_folds"]
 
@@ -13,8 +13,14 @@ COLUMNS = ("scene", "fold")
 
 
 def write_folds(folds: Iterable[Iterable[str]], path: Path) -> None:
-    """Write folds as a CSV of scene and fold (from 0), sorted by scene, atomically."""
+    """Write folds as a CSV of scene and fold (from 0), sorted by scene, atomically.
+
+    Raises FolderUnwritable where no file of that name can be written, DiskFull.
+    """
     rows = sorted((scene, fold) for fold, scenes in enumerate(folds) for scene in scenes)
+    require_writable(path.parent)
+    if path.is_dir():
+        raise FolderUnwritable(f"{path} is a folder; wanted the name of a file: give {path / 'folds.csv'}.")
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)

@@ -94,6 +94,20 @@ def test_the_command_writes_what_it_says(
     assert capsys.readouterr().out == text[: text.rindex("\n", 0, -1) + 1]
 
 
+def test_bad_input(make_prepared: Callable[..., Prepared], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder where the file should be, a file where its folder should be, a seed below 0: one sentence each."""
+    folder = str(make_prepared(scenes=4).folder)
+    file = _file(tmp_path, "scene,fold\n")
+    for options, said in (
+        (["--out", str(tmp_path)], f"error: {tmp_path} is a folder; wanted the name of a file"),
+        (["--out", str(file / "x.csv")], f"error: {file} cannot be written to (it is no folder)"),
+        (["--seed", "-1"], "error: seed = -1 cannot be used; wanted a whole number from 0"),
+    ):
+        assert main(["folds", folder, "--folds", "2", *options]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith(said) and err.count("\n") == 1, err
+
+
 def test_training_on_a_fold_by_hand_says_what_is_wrong(
     make_prepared: Callable[..., Prepared], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
