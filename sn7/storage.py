@@ -92,7 +92,10 @@ def cache_folder(url: str) -> Path:
 
 
 def listing(fs: Any, root: str) -> Listing:
-    """Return what a folder of a file system holds, as it is now, but for hidden files."""
+    """Return what a folder of a file system holds, as it is now, but for hidden files.
+
+    Nor are the links files by which people sort a web server's list, such as `?C=M;O=A`.
+    """
     fs.invalidate_cache()
     found: Listing = {}
     for path, info in fs.find(root, detail=True).items():
@@ -101,10 +104,10 @@ def listing(fs: Any, root: str) -> Listing:
         name = path[len(root.rstrip("/")) + 1 :] if path.startswith(root) else path
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise StorageUnavailable(f"{path} has a name that leads out of its folder; remove it there.")
-        if not PurePosixPath(name).name.startswith("."):
+        if not PurePosixPath(name).name.startswith((".", "?")):
             if not any(key in info for key in VERSION):  # HTTP lists names alone, and tells more of one file at a time
                 info = fs.info(path)
-            found[name] = [info["size"], str(next((info[key] for key in VERSION if key in info), ""))]
+            found[name] = [info["size"] or 0, str(next((info[key] for key in VERSION if key in info), ""))]
     return found
 
 

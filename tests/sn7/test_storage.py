@@ -307,6 +307,43 @@ def test_a_web_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         server.shutdown()
 
 
+class _Bare(http.server.BaseHTTPRequestHandler):
+    """A web server that tells no sizes, and lists a folder with links to sort it by and to the folder above."""
+
+    def do_HEAD(self) -> None:
+        """Say that it is there, and what it is."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html" if self.path.endswith(("set", "/")) else "text/plain")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        """Send a list, or a file of three bytes."""
+        self.do_HEAD()
+        links = "".join(f'<a href="{link}">' for link in ("?C=M;O=A", "/", "a", "b"))
+        self.wfile.write(links.encode() if self.path.endswith(("set", "/")) else b"one")
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+def test_a_web_server_that_tells_no_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are fetched, and nothing that is none."""
+    monkeypatch.setenv("SN7_CACHE", str(tmp_path / "cache"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Bare) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert _files(local(f"http://127.0.0.1:{server.server_port}/set")) == {"a": b"one", "b": b"one"}
+        server.shutdown()
+
+
+def test_opening_reads_no_pixels(prepared: Path, tmp_path: Path) -> None:
+    """The index is enough: whatever takes the place of the arrays shows when one is asked for."""
+    shutil.copy(prepared / "index.json", tmp_path)
+    opened = load_prepared(tmp_path)
+    assert opened.images == load_prepared(prepared).images
+    with pytest.raises(PreparedInvalid, match="cannot be read"):
+        opened.pixels(opened.images[0])
+
+
 @pytest.mark.parametrize("name", ["../other", "", ".."])
 def test_an_index_cannot_name_files_elsewhere(prepared: Path, tmp_path: Path, name: str) -> None:
     """Since `sn7 masks` would write there."""
