@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from sn7.explore.ground import FONT, INVALID, mask_picture, new_sheet, save, scale_bar, short_name, show
@@ -21,6 +22,8 @@ __all__ = ["draw_footprints", "draw_months", "draw_scenes", "draw_tiles"]
 
 SCENES, MONTHS, TILES = 12, 12, 8
 """Shown at most."""
+GREY = f"{INVALID / 255}"
+MASK_KEY = {"building": "white", "background": "black", "unusable": GREY}
 _OUTLINE = "#ffeb00"  # yellow stands out from vegetation, soil and roofs, also for the colour-blind
 
 
@@ -54,6 +57,7 @@ def draw_months(found: Surveyed, path: Path) -> None:
         unusable = f" · {image.unusable_share:.0%} unusable" * (image.unusable_share >= 0.005)
         show(panel, rgb, f"{image.image.date}{unusable}\n{about}")
         scale_bar(panel, view.ground_m)
+    _add_key(figure, {"beyond the image": GREY})
     save(figure, path)
 
 
@@ -76,7 +80,7 @@ def draw_footprints(found: Surveyed, path: Path) -> None:
     _draw_outlines(outlines, view, tile)
     for panel in (whole, close, outlines):
         scale_bar(panel, view.ground_m)
-    figure.legend(handles=_key(), loc="outside lower center", ncols=3, fontsize=FONT, frameon=False)
+    _add_key(figure, MASK_KEY)
     save(figure, path)
 
 
@@ -93,7 +97,7 @@ def draw_tiles(found: Surveyed, path: Path, seed: int) -> None:
         show(axes[2 * number], pixels, f"{short_name(image.image.scene)}\n{image.image.date}")
         scale_bar(axes[2 * number], view.ground_m)
         show(axes[2 * number + 1], labels, f"row {tile.row}, column {tile.col}\n{_built(tile)}")
-    figure.legend(handles=_key(), loc="outside lower center", ncols=3, fontsize=FONT, frameon=False)
+    _add_key(figure, MASK_KEY)
     save(figure, path)
 
 
@@ -157,6 +161,7 @@ def _size(shape: Sequence[int]) -> str:
     return f"{shape[0]} × {shape[1]} px (height × width)"
 
 
-def _key() -> list[Patch]:
-    colours = {"building": "white", "background": "black", "unusable": f"{INVALID / 255}"}
-    return [Patch(facecolor=colour, edgecolor="0.4", label=name) for name, colour in colours.items()]
+def _add_key(figure: Figure, colours: dict[str, str]) -> None:
+    """Say below all panels what colours mean."""
+    patches = [Patch(facecolor=colour, edgecolor="0.4", label=name) for name, colour in colours.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=FONT, frameon=False)

@@ -11,6 +11,7 @@ import pytest
 import rasterio
 import rasterio.warp
 from affine import Affine
+from matplotlib.figure import Figure
 from PIL import Image as Picture
 
 from sn7.catalog import Catalog, Image, Scene, read_catalog
@@ -241,7 +242,7 @@ def test_crop_beyond_the_border() -> None:
 def test_months_show_the_same_ground(
     make_data: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An image that begins 5 px further east is cropped 5 px further west."""
+    """An image that begins 5 px further east is cropped 5 px further west; what it lacks is grey, and the key says so."""
     data = make_data(scenes=1, months=2, shape=(40, 40))
     first, second = files(next((data / "train").iterdir()), "images_masked")
     with rasterio.open(first) as source, rasterio.open(second, "r+") as target:
@@ -252,10 +253,13 @@ def test_months_show_the_same_ground(
     shown: list[np.ndarray] = []
     monkeypatch.setattr(atlas, "show", lambda axes, pixels, title: shown.append(pixels))
     monkeypatch.setattr(atlas, "scale_bar", lambda axes, metres: None)
+    figures: list[Figure] = []
+    monkeypatch.setattr(atlas, "save", lambda figure, path: figures.append(figure))
     atlas.draw_months(surveyed(data), tmp_path / "x.png")
     earlier, later = shown
     assert np.array_equal(earlier[:, :, :35], bands[:3, :, 5:]) and (earlier[:, :, 35:] == 128).all()
     assert np.array_equal(later[:, :, :35], earlier[:, :, :35])
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["beyond the image"]
 
 
 def test_months_show_the_same_ground_in_another_crs(make_data: Callable[..., Path]) -> None:
