@@ -242,7 +242,7 @@ def test_crop_beyond_the_border() -> None:
 def test_months_show_the_same_ground(
     make_data: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An image that begins 5 px further east is cropped 5 px further west; what it lacks is grey, and the key says so."""
+    """An image that begins 5 px further east is cropped 5 px further west; the key names the grey beyond."""
     data = make_data(scenes=1, months=2, shape=(40, 40))
     first, second = files(next((data / "train").iterdir()), "images_masked")
     with rasterio.open(first) as source, rasterio.open(second, "r+") as target:
