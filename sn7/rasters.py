@@ -96,8 +96,8 @@ def _opened(path: Path) -> Iterator[Any]:
             with rasterio.open(path, driver="GTiff") as source:
                 yield source
     except (RasterioError, OSError, MemoryError) as error:  # damage may make an image larger than any
-        # rasterio's own sentence of a failed read is "see previous exception"
-        reason = str(error.__cause__ or error).strip().rstrip(".")
+        # rasterio's own sentence of a failed read is "see previous exception"; some begin with the path, as ours does
+        reason = str(error.__cause__ or error).strip().rstrip(".").removeprefix(f"'{path}' ")
         raise ImageUnreadable(f"{path} cannot be read as a GeoTIFF ({reason}); get the file again.") from error
 
 
