@@ -16,7 +16,10 @@ from sn7.errors import LabelsUnreadable
 from sn7.footprints import Footprints, Offsets, collector_paused
 from sn7.rasters import reproject
 
-__all__ = ["burn", "rasterize_mask", "to_pixels", "valid_mask"]
+__all__ = ["ORACLE_SCALE", "burn", "oracle_mask", "rasterize_mask", "refined", "to_pixels", "valid_mask"]
+
+ORACLE_SCALE = 4
+"""Times that the grid of a perfect prediction is as fine as the image's."""
 
 
 def to_pixels(footprints: Footprints, shape: tuple[int, int], transform: Affine, crs: CRS) -> Footprints:
@@ -38,6 +41,11 @@ def to_pixels(footprints: Footprints, shape: tuple[int, int], transform: Affine,
     return dataclasses.replace(footprints, kind="labels_match_pix", crs=None, points=points)
 
 
+def refined(pixels: Footprints, scale: int) -> Footprints:
+    """Return footprints in pixel coordinates in those of the same grid refined `scale` times."""
+    return dataclasses.replace(pixels, points=pixels.points * scale)
+
+
 @collector_paused()
 def rasterize_mask(
     footprints: Footprints, shape: tuple[int, int], transform: Affine, crs: CRS
@@ -52,6 +60,20 @@ def rasterize_mask(
     if len(found):
         burn(found.points, found.rings, found.polygons, mask)
     return mask
+
+
+def oracle_mask(footprints: Footprints, shape: tuple[int, int], transform: Affine, crs: CRS) -> npt.NDArray[np.uint8]:
+    """Return what a perfect prediction at ORACLE_SCALE is worth on the image's grid, uint8 (height, width).
+
+    1 where at least half of the centres of a pixel's 4 × 4 parts lie in a footprint, else 0.
+    Raises LabelsUnreadable where there are footprints, but elsewhere than the image.
+    """
+    pixels, (height, width), scale = to_pixels(footprints, shape, transform, crs), shape, ORACLE_SCALE
+    fine = rasterize_mask(refined(pixels, scale), (scale * height, scale * width), transform, crs)
+    # Four neighbours of a row, a byte each, are added as one number: at most 16 to a byte, so none runs over.
+    sums = fine.view(np.uint32).reshape(height, scale, width).sum(axis=1, dtype=np.uint32)
+    sums *= np.uint32(0x01010101)  # the highest byte is now the sum of all four
+    return (sums >> np.uint32(24) >= scale * scale // 2).astype(np.uint8)
 
 
 def burn(

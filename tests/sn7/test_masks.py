@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from sn7.catalog import LABEL_FOLDERS, LabelKind, read_catalog
 from sn7.errors import LabelsUnreadable
 from sn7.footprints import read_footprints
-from sn7.masks import rasterize_mask, to_pixels, valid_mask
+from sn7.masks import oracle_mask, rasterize_mask, refined, to_pixels, valid_mask
 from sn7.rasters import read_image
 
 Write = Callable[..., Path]
@@ -47,6 +47,23 @@ def test_square_and_last_row_and_column(labels: Path, write_labels: Write, squar
     assert np.array_equal(mask, expected)
     mask = mask_of([square(2.4, 3.6, 2.2, 1)], write_labels, labels)  # columns 2.4 … 4.6, rows 3.6 … 4.6
     assert np.argwhere(mask).tolist() == [[4, 2], [4, 3], [4, 4]]
+
+
+def test_oracle_is_the_finer_mask_averaged(labels: Path, write_labels: Write, square) -> None:
+    """Whole pixels come back; of columns 2.4 … 4.6, rows 3.6 … 4.6 at least half covered is column 3 alone.
+
+    At 4 × there are centres at .125, .375, .625 and .875: in rows 3 and 4 two of four lie inside, in columns 2 and 4
+    two, in column 3 all four, so 8 of 16 there and 4 beside it.
+    """
+    path = write_labels(labels, [square(20, 20, 3, 2), square(2.4, 3.6, 2.2, 1)])
+    footprints = read_footprints(path, "labels_match_pix")
+    oracle = oracle_mask(footprints, SHAPE, TRANSFORM, METRES)
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[20:22, 20:23] = 1
+    expected[3:5, 3] = 1
+    assert oracle.dtype == np.uint8
+    assert np.array_equal(oracle, expected)
+    assert refined(footprints, 4).points.max() == 4 * footprints.points.max()
 
 
 def test_odd_size_and_footprints_that_reach_outside(labels: Path, write_labels: Write, square) -> None:

@@ -73,6 +73,21 @@ def test_contact_of_neighbours(channels: Callable[..., np.ndarray], square, gap:
     assert boundary[4:8, [3, 7, 8 + gap]].all()
 
 
+def test_a_finer_grid_shows_the_same_outlines_and_distances(tmp_path: Path, write_labels: Write, square) -> None:
+    """At 3 × a boundary is 3 of its pixels wide, as one of the image's; so is the contact over a gap of one pixel."""
+    path = write_labels(tmp_path / "x_Buildings.geojson", [square(3, 3, 5, 6), square(9, 3, 5, 6)])
+    footprints = read_footprints(path, "labels_match_pix")
+    boundary, contact = fine = separation_channels(footprints, SHAPE, TRANSFORM, METRES, scale=3)
+    assert (fine.dtype, fine.shape) == (np.uint8, (2, 99, 93))
+    expected = np.zeros((99, 93), np.uint8)
+    expected[9:27, 9:24] = expected[9:27, 27:42] = 1
+    expected[12:24, 12:21] = expected[12:24, 30:39] = 0
+    assert np.array_equal(boundary, expected)
+    rows = contact[9:27]  # beyond them the grown corners are round
+    assert np.flatnonzero(rows.any(axis=0)).tolist() == [24, 25, 26]
+    assert rows[:, 24:27].all()
+
+
 def test_one_footprint_is_in_no_contact_with_itself(channels: Callable[..., np.ndarray], square) -> None:
     """Parts of one MultiPolygon that touch or overlap, and an outline that crosses itself, are one building."""
     parts = [square(2, 2, 6, 6), square(5, 5, 6, 6), square(11, 5, 4, 6)]
