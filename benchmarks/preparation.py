@@ -28,7 +28,7 @@ from notebookmasks import limit_mask, notebook_mask
 
 from sn7.catalog import Image, read_catalog
 from sn7.footprints import read_footprints
-from sn7.imagearray import image_array
+from sn7.imagearray import image_arrays
 from sn7.masks import rasterize_mask
 from sn7.prepared import load_prepared, save_index
 from sn7.rasters import read_image
@@ -186,7 +186,7 @@ def prepare_apart(data: Path, out: Path, workers: int) -> tuple[float, float]:
 
 def opening(image: Image, folder: Path) -> dict[str, float]:
     """Print what it takes to open a prepared data set as large as SpaceNet 7, of an index alone."""
-    _, row, _ = image_array(image, "0" * 64)
+    row = image_arrays(image, "0" * 64).row
     rows = [
         dataclasses.replace(row, scene=f"{row.scene}-{number // MONTHS}", image=f"{row.image}-{number}")
         for number in range(SN7_IMAGES)

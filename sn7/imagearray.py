@@ -1,24 +1,39 @@
-"""One image and its labels → its prepared array and its row of the index."""
+"""One image and its labels → its prepared array, its fine labels and its row of the index."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sn7.catalog import Image
 from sn7.footprints import Footprints, read_footprints
-from sn7.masks import rasterize_mask, to_pixels, valid_mask
+from sn7.masks import oracle_mask, rasterize_mask, refined, to_pixels, valid_mask
 from sn7.prepared import CHANNELS, MASK, RGB, SEPARATION, VALID, PreparedImage
 from sn7.rasters import RasterImage, read_image, read_udm
 from sn7.separation import separation_channels
 
-__all__ = ["image_array"]
+__all__ = ["ImageArrays", "image_arrays"]
 
 Array = npt.NDArray[np.uint8]
 
 
-def image_array(image: Image, source: str, separation: bool = False) -> tuple[Array, PreparedImage, list[str]]:
-    """Return an image's array, uint8 (channels, height, width), its row, and a sentence for each thing left out.
+@dataclass(frozen=True, eq=False)
+class ImageArrays:
+    """What an image is prepared to."""
+
+    array: Array
+    """uint8 (channels, height, width); see sn7.prepared."""
+    fine: dict[int, Array]
+    """Its labels at each scale, bit-packed uint8 (planes, scale · height, ⌈scale · width / 8⌉)."""
+    row: PreparedImage
+    left_out: list[str]
+    """A sentence for each thing that was not used."""
+
+
+def image_arrays(image: Image, source: str, separation: bool = False, upscales: Sequence[int] = ()) -> ImageArrays:
+    """Return an image's array, its labels at the scales `upscales`, and its row.
 
     An image without one usable footprint is unlabelled: its mask is 0 and it is valid nowhere, since nobody
     knows where its buildings are. `source` is the fingerprint that the row will carry.
@@ -28,19 +43,51 @@ def image_array(image: Image, source: str, separation: bool = False) -> tuple[Ar
     footprints = read_footprints(image.labels, image.label_kind) if image.labels and image.label_kind else None
     array = np.zeros((CHANNELS[separation], *raster.shape), np.uint8)
     array[RGB] = raster.rgb
+    grid = raster.shape, raster.transform, raster.crs
+    pixels, ceiling = None, (0, 0, 0)
     if footprints:
         unusable = read_udm(image.udm, raster.shape) if image.udm else None
-        grid = raster.shape, raster.transform, raster.crs
         pixels = to_pixels(footprints, *grid)
         array[MASK] = rasterize_mask(pixels, *grid)
         if separation:
             array[SEPARATION] = separation_channels(pixels, *grid)
         array[VALID] = valid_mask(raster.shape, raster.alpha, unusable)
-    row = _row(image, raster, array, len(footprints or ()), source)
-    return array, row, _left_out(image, footprints, row)
+        ceiling = _ceiling(array, oracle_mask(pixels, *grid))
+    fine = {scale: _fine_labels(pixels, raster, scale, separation) for scale in upscales}
+    checksum = hashlib.sha256(array.data)
+    for labels in fine.values():
+        checksum.update(labels.data)
+    row = _row(image, raster, array, len(footprints or ()), ceiling, checksum.hexdigest(), source)
+    return ImageArrays(array, fine, row, _left_out(image, footprints, row))
 
 
-def _row(image: Image, raster: RasterImage, array: Array, footprints: int, source: str) -> PreparedImage:
+def _fine_labels(pixels: Footprints | None, raster: RasterImage, scale: int, separation: bool) -> Array:
+    """Return labels on the image's grid refined `scale` times, bit-packed; 0 where there are no footprints."""
+    shape = scale * raster.shape[0], scale * raster.shape[1]
+    planes = np.zeros((3 if separation else 1, *shape), np.uint8)
+    if pixels:
+        planes[0] = rasterize_mask(refined(pixels, scale), shape, raster.transform, raster.crs)
+        if separation:
+            planes[1:] = separation_channels(pixels, raster.shape, raster.transform, raster.crs, scale)
+    return np.packbits(planes, axis=2)
+
+
+def _ceiling(array: Array, oracle: Array) -> tuple[int, int, int]:
+    """Return the TP, FP and FN of a perfect prediction, over valid pixels."""
+    building, found = array[MASK] & array[VALID], oracle & array[VALID]
+    true = int(np.count_nonzero(building & found))
+    return true, int(np.count_nonzero(found)) - true, int(np.count_nonzero(building)) - true
+
+
+def _row(
+    image: Image,
+    raster: RasterImage,
+    array: Array,
+    footprints: int,
+    ceiling: tuple[int, int, int],
+    sha256: str,
+    source: str,
+) -> PreparedImage:
     a, b, c, d, e, f = raster.transform[:6]
     valid_pixels = int(np.count_nonzero(array[VALID]))
     building_pixels = int(np.count_nonzero(array[MASK] & array[VALID]))
@@ -58,7 +105,8 @@ def _row(image: Image, raster: RasterImage, array: Array, footprints: int, sourc
         footprints=footprints,
         valid_share=valid_pixels / array[VALID].size,
         building_share=building_pixels / max(valid_pixels, 1),
-        sha256=hashlib.sha256(array.data).hexdigest(),
+        ceiling=ceiling,
+        sha256=sha256,
         source=source,
     )
 

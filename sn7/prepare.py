@@ -1,7 +1,8 @@
 """A data set → prepared arrays + index, in parallel, once per data set.
 
-    PREPARED/<scene>/<image>.npy    see sn7.prepared
-    PREPARED/<scene>/<image>.json   its row of the index and what was left out of it, written after the array
+    PREPARED/<scene>/<image>.npy        see sn7.prepared
+    PREPARED/<scene>/<image>.x<s>.npy   its labels at scale s
+    PREPARED/<scene>/<image>.json       its row of the index and what was left out of it, written after the arrays
 
 An array whose .json carries the fingerprint of today's source files is kept, so a second run is short and an
 interrupted one goes on. The index is written last and removed first: where it is, it is true.
@@ -10,7 +11,7 @@ interrupted one goes on. The index is written last and removed first: where it i
 import fcntl
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from sn7.catalog import LABEL_FOLDERS, Catalog, Image, Scene, read_catalog
-from sn7.errors import DataMissing, PreparedInvalid, ResultsConflict, SceneUnlabelled
+from sn7.errors import ConfigError, DataMissing, PreparedInvalid, ResultsConflict, SceneUnlabelled
 from sn7.files import atomic_file, read_json, write_json
-from sn7.imagearray import image_array
+from sn7.imagearray import image_arrays
 from sn7.parallel import each
-from sn7.prepared import CHANNELS, FORMAT, Prepared, PreparedImage, load_prepared, save_index
+from sn7.prepared import CHANNELS, FORMAT, UPSCALES, Prepared, PreparedImage, array_name, load_prepared, save_index
 
 __all__ = ["Preparation", "prepare"]
 
@@ -50,11 +51,23 @@ class Preparation:
 
 @dataclass(frozen=True)
 class _Task:
-    """One image, the fingerprint of the files it is made from, and whether its array has separation channels."""
+    """One image, and the labels that it gets."""
 
     image: Image
     source: str
+    """Fingerprint of the files that it is made from and of what is made."""
     separation: bool
+    upscales: tuple[int, ...]
+
+    @property
+    def arrays(self) -> list[str]:
+        """Paths of the array and of its fine labels, relative to the prepared folder."""
+        return [array_name(self.image.scene, self.image.name, scale) for scale in (1, *self.upscales)]
+
+    @property
+    def description(self) -> str:
+        """Path of the .json, relative to the prepared folder."""
+        return f"{self.image.scene}/{self.image.name}.json"
 
 
 @dataclass(frozen=True)
@@ -63,20 +76,29 @@ class _Result:
     left_out: list[str]
 
 
-def prepare(data: Path, out: Path, workers: int | None = None, separation: bool = False) -> Preparation:
+def prepare(
+    data: Path,
+    out: Path,
+    workers: int | None = None,
+    separation: bool = False,
+    upscales: Collection[int] = (),
+) -> Preparation:
     """Prepare the training scenes of the data set `data` in the folder `out`, `workers` images at a time.
 
-    With `separation` arrays have two more channels, boundary and contact (see sn7.separation).
+    With `separation` arrays have two more channels, boundary and contact (see sn7.separation); for each scale in
+    `upscales` there are fine labels (see sn7.prepared). The set has what this run asks for and no more, so that the
+    same call gives the same set everywhere: with other labels than before every image is made anew.
     Arrays that are up to date are kept; those of images that are gone are removed. The first image that fails
     ends the run; what was finished is kept for the next. A second run on the same folder waits for the first.
     Raises DataMissing, ImageUnreadable, LabelsUnreadable, SceneUnlabelled (a training scene without one
-    labelled image), ResultsConflict where `out` holds something else, ConfigError where `workers` is below 1,
-    PreparedInvalid where somebody else removes arrays meanwhile.
+    labelled image), ResultsConflict where `out` holds something else, ConfigError where `workers` is below 1 or a
+    scale is none of UPSCALES, PreparedInvalid where somebody else removes arrays meanwhile.
     """
+    scales = _scales(upscales)
     catalog = read_catalog(data)
     _check_scenes(catalog)
     images = [image for scene in catalog.training for image in scene.images]
-    tasks = [_Task(image, _source(image, data, separation), separation) for image in images]
+    tasks = [_Task(image, _source(image, data, separation, scales), separation, scales) for image in images]
     with _locked(out):
         todo = [task for task in tasks if _finished(task, out) is None]
         _remove_stale(out, tasks, changed=bool(todo))
@@ -86,10 +108,18 @@ def prepare(data: Path, out: Path, workers: int | None = None, separation: bool 
         if len(results) != len(tasks):
             raise PreparedInvalid(f"{out} lost arrays while it was prepared; run `sn7 prepare` again.")
         _check_labelled(catalog.training, results)
-        prepared = _index(out, results, separation)
+        prepared = _index(out, results, separation, scales)
     unlabelled = sum(not image.labelled for image in prepared.images)
     left_out = tuple(sentence for result in results for sentence in result.left_out)
     return Preparation(prepared, len(todo), len(tasks) - len(todo), unlabelled, left_out)
+
+
+def _scales(upscales: Collection[int]) -> tuple[int, ...]:
+    """Return scales in ascending order, each once; raise ConfigError for one that cannot be."""
+    for scale in upscales:
+        if scale not in UPSCALES:
+            raise ConfigError(f"upscale = {scale} cannot be prepared; wanted one of {', '.join(map(str, UPSCALES))}.")
+    return tuple(sorted(set(upscales)))
 
 
 def _check_scenes(catalog: Catalog) -> None:
@@ -117,9 +147,9 @@ def _raise_unlabelled(scene: Scene, found: str) -> None:
     )
 
 
-def _source(image: Image, data: Path, separation: bool) -> str:
+def _source(image: Image, data: Path, separation: bool, scales: tuple[int, ...]) -> str:
     """Return a fingerprint of an image's files: names, sizes and times, since to read them takes minutes."""
-    lines = [f"format {FORMAT} recipe {RECIPE} channels {CHANNELS[separation]}"]
+    lines = [f"format {FORMAT} recipe {RECIPE} channels {CHANNELS[separation]} scales {scales}"]
     for path in filter(None, (image.path, image.labels, image.udm)):
         try:
             status = path.stat()
@@ -154,17 +184,15 @@ def _has_index(out: Path) -> bool:
     return isinstance(index, dict) and {"format", "fingerprint", "images"} <= index.keys()
 
 
-def _paths(task: _Task, out: Path) -> tuple[Path, Path]:
-    folder = out / task.image.scene
-    return folder / f"{task.image.name}.npy", folder / f"{task.image.name}.json"
-
-
 def _finished(task: _Task, out: Path) -> _Result | None:
     """Return what is known of an array that was made from today's files; None where it has to be made."""
     try:
-        content = read_json(_paths(task, out)[1])
-        row = PreparedImage(**{**content["row"], "transform": tuple(content["row"]["transform"])})
-        Prepared(out, (row,), "", task.separation).pixels(row)  # there, whole and of the right shape
+        content = read_json(out / task.description)
+        row = PreparedImage.from_json(content["row"])
+        prepared = Prepared(out, (row,), "", task.separation, task.upscales)
+        prepared.pixels(row)  # there, whole and of the right shape
+        for scale in task.upscales:
+            prepared.fine_labels(row, scale)
     except (OSError, ValueError, KeyError, TypeError, PreparedInvalid):
         return None
     return _Result(row, content["left_out"]) if row.source == task.source else None
@@ -172,7 +200,7 @@ def _finished(task: _Task, out: Path) -> _Result | None:
 
 def _remove_stale(out: Path, tasks: list[_Task], changed: bool) -> None:
     """Remove what no image of the data set accounts for, and the index where it will not be true any more."""
-    expected = {path for task in tasks for path in _paths(task, out)}
+    expected = {out / name for task in tasks for name in (*task.arrays, task.description)}
     found = [path for pattern in (".tmp-*", "*/.tmp-*", "*/*.npy", "*/*.json") for path in out.glob(pattern)]
     stale = set(found) - expected
     if changed or stale:
@@ -185,26 +213,27 @@ def _remove_stale(out: Path, tasks: list[_Task], changed: bool) -> None:
 
 
 def _prepare_image(task: _Task, out: Path) -> None:
-    """Make an array and, when it is in its place, its .json."""
-    array, row, left_out = image_array(task.image, task.source, task.separation)
-    array_path, json_path = _paths(task, out)
-    json_path.unlink(missing_ok=True)
-    with atomic_file(array_path) as temporary:
-        np.save(temporary, array)
-    write_json(json_path, {"row": asdict(row), "left_out": left_out})
+    """Make an image's arrays and, when they are in their places, its .json."""
+    made = image_arrays(task.image, task.source, task.separation, task.upscales)
+    (out / task.description).unlink(missing_ok=True)
+    for name, array in zip(task.arrays, (made.array, *made.fine.values()), strict=True):
+        with atomic_file(out / name) as temporary:
+            np.save(temporary, array)
+    write_json(out / task.description, {"row": asdict(made.row), "left_out": made.left_out})
 
 
-def _index(out: Path, results: list[_Result], separation: bool) -> Prepared:
+def _index(out: Path, results: list[_Result], separation: bool, scales: tuple[int, ...]) -> Prepared:
     """Write the index, unless it says the same already."""
     rows = [result.row for result in results]
     lines = [f"format {FORMAT}", *(f"{row.scene}/{row.image} {row.sha256}" for row in rows)]
     fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     try:
         current = load_prepared(out)
-        if (current.images, current.fingerprint, current.separation) == (tuple(rows), fingerprint, separation):
+        labels = current.separation, current.upscales
+        if (current.images, current.fingerprint, labels) == (tuple(rows), fingerprint, (separation, scales)):
             return current
     except PreparedInvalid:
         pass
     left_out = [sentence for result in results for sentence in result.left_out]
-    save_index(out, rows, fingerprint, left_out, separation)
+    save_index(out, rows, fingerprint, left_out, separation, scales)
     return load_prepared(out)

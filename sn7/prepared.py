@@ -79,10 +79,18 @@ class PreparedImage:
     """Share of the pixels that are valid, 0 to 1."""
     building_share: float
     """Share of the valid pixels that are building, 0 to 1."""
+    ceiling: tuple[int, int, int]
+    """TP, FP and FN, over the valid pixels, of a perfect prediction at 4 × the resolution: footprints rasterised there,
+    averaged over each pixel, building from 0.5 on, against the mask. 0, 0, 0 of an unlabelled image."""
     sha256: str
-    """Of the array's bytes."""
+    """Of the bytes of the array and of its fine labels."""
     source: str
     """Fingerprint of the files that the array was made from."""
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> "PreparedImage":
+        """Return the row that JSON has as a dict; KeyError or TypeError where it is none."""
+        return cls(**{**row, "transform": tuple(row["transform"]), "ceiling": tuple(row["ceiling"])})
 
     @property
     def array(self) -> str:
@@ -284,7 +292,7 @@ def _open(folder: Path, url: str = "") -> Prepared:
         found = index.get("format") if isinstance(index, dict) else type(index).__name__
         raise PreparedInvalid(f"{path} has format {found!r}; wanted {FORMAT}: run `sn7 prepare` again.")
     try:
-        rows = [PreparedImage(**{**row, "transform": tuple(row["transform"])}) for row in index["images"]]
+        rows = [PreparedImage.from_json(row) for row in index["images"]]
         for name in {name for row in rows for name in (row.scene, row.image)}:
             if name in ("", ".", "..") or "/" in name:
                 raise PreparedInvalid(f"{path} has the name {name!r}; wanted one without a path: get the set again.")

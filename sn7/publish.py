@@ -1,6 +1,8 @@
 """A prepared set in a folder → the same set at a URL."""
 
 import json
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,9 +18,9 @@ __all__ = ["publish"]
 def publish(folder: Path, url: str) -> int:
     """Bring a prepared set at `url` up to date with that of the local `folder`; return how many files were sent.
 
-    An array is sent where the description beside it tells of other pixels than the one there. While anything changes
-    there is no index there. Raises StorageUnavailable where the URL cannot be written, or where another machine
-    publishes there at the same time.
+    An image's arrays are sent where the description beside them tells of other pixels than the one there. While
+    anything changes there is no index there. Raises StorageUnavailable where the URL cannot be written, or where
+    another machine publishes there at the same time.
     """
     with reaching(url):
         fs, root = fsspec.core.url_to_fs(url)
@@ -47,14 +49,18 @@ def publish(folder: Path, url: str) -> int:
 
 def _changed(fs: Any, root: str, folder: Path, here: Sequence[str], there: Mapping[str, Any]) -> list[str]:
     """Return the local files that the URL lacks or has otherwise, arrays before their descriptions."""
+    arrays = defaultdict(list)
+    for name in here:
+        if name.endswith(".npy"):
+            arrays[re.sub(r"(\.x\d)?\.npy$", ".json", name)].append(name)
     described = [name for name in here if name.endswith(".json") and name in there]
     contents = fs.cat([f"{root}/{name}" for name in described]) if described else {}
     same = set()
     for name in described:
         ours, theirs = (folder / name).read_bytes(), contents[f"{root}/{name}"]
-        array = name.removesuffix(".json") + ".npy"
-        if array in there and there[array][0] == (folder / array).stat().st_size and _pixels(ours) == _pixels(theirs):
-            same |= {array, name} if ours == theirs else {array}
+        whole = all(array in there and there[array][0] == (folder / array).stat().st_size for array in arrays[name])
+        if whole and _pixels(ours) == _pixels(theirs):
+            same |= {*arrays[name], name} if ours == theirs else {*arrays[name]}
     return sorted((name for name in here if name not in same), key=lambda name: (name.endswith(".json"), name))
 
 

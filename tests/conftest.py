@@ -69,6 +69,7 @@ def _write_image(
         footprints=1,
         valid_share=float(array[4].mean()),
         building_share=float(array[3].sum() / array[4].sum()),
+        ceiling=(int(array[3].sum()), 0, 0),
         sha256=f"{scene}{month}",
         source="",
     )

@@ -18,6 +18,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
     command.add_argument(
         "--separation", action="store_true", help="two more channels, boundary and contact, that keep neighbours apart"
     )
+    command.add_argument(
+        "--upscale",
+        type=int,
+        choices=(2, 3, 4),
+        action="append",
+        default=[],
+        help="labels at so many times the resolution of the images, for trainings with that upscale; may be repeated",
+    )
     command.set_defaults(command=run)
     return command
 
@@ -29,12 +37,13 @@ def run(options: argparse.Namespace) -> str:
     from sn7.storage import changing, is_url, local
 
     data, sent = local(options.data), ""
+    labels = options.separation, options.upscale
     if is_url(options.out):
         with changing(options.out) as folder:
-            done = prepare(data, folder, options.workers, options.separation)
+            done = prepare(data, folder, options.workers, *labels)
             sent = f"; {publish(folder, options.out)} files sent"
     else:
-        done = prepare(data, Path(options.out), options.workers, options.separation)
+        done = prepare(data, Path(options.out), options.workers, *labels)
     lines = [f"left out: {sentence}" for sentence in done.left_out]
     lines.append(
         f"{options.out}: {len(done.prepared.images)} images of {len(done.prepared.scenes)} scenes, "

@@ -28,7 +28,7 @@ def prepared_of(centres: dict[str, tuple[float, float]], building_share: float =
     images = [
         PreparedImage(
             scene, f"image-{scene}", "2020-01", 10, 20, (1, 0, 0, 0, -1, 0), "EPSG:3857", lon, lat, True, 3,
-            0.5, building_share, "", "",
+            0.5, building_share, (0, 0, 0), "", "",
         )
         for scene, (lon, lat) in sorted(centres.items())
     ]  # fmt: skip

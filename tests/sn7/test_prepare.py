@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from sn7.cli import main
 from sn7.errors import (
     ConfigError,
     DataMissing,
@@ -19,7 +20,7 @@ from sn7.errors import (
     SceneUnlabelled,
 )
 from sn7.prepare import prepare
-from sn7.prepared import MASK, RGB, SEPARATION, VALID, load_prepared
+from sn7.prepared import MASK, RGB, SEPARATION, VALID, Prepared, fine_window, load_prepared
 
 Make = Callable[..., Path]
 Write = Callable[..., Path]
@@ -103,6 +104,90 @@ def test_separation_channels_where_they_are_asked_for(make_data: Make, tmp_path:
     again = prepare(data, out, separation=True)
     assert (again.written, again.reused) == (0, len(plain.images))
     assert prepare(data, out).prepared == plain
+
+
+def fine_mask(prepared: Prepared, scale: int) -> np.ndarray:
+    """Return the whole mask of the first image at a scale."""
+    image = prepared.images[0]
+    (mask,) = fine_window(prepared.fine_labels(image, scale), scale, 0, 0, max(image.height, image.width))[:1]
+    return mask[: scale * image.height, : scale * image.width]
+
+
+def test_fine_labels_and_ceiling_by_hand(
+    make_data: Make, tmp_path: Path, write_image: Write, write_labels: Write, square, grid
+) -> None:
+    """A footprint over columns 2.4 … 4.6, rows 3.6 … 4.6: native it is columns 2 to 4 of row 4.
+
+    At 2 × centres are at .25 and .75, at 3 × at .17, .5 and .83. At 4 ×, averaged, columns 2 and 4 are a quarter full
+    in either row and column 3 half: one pixel is right, two of the mask are missed, one is too many.
+    """
+    data, out = make_data(scenes=1, months=2), tmp_path / "out"
+    for image in image_files(data):
+        label_files(image)[0].unlink()
+        write_labels(label_files(image)[1], [square(2.4, 3.6, 2.2, 1)])
+    bands = np.full((4, 33, 31), 100, np.uint8)
+    bands[3, :4] = 0  # without row 3 nothing is too many
+    write_image(image_files(data)[1], bands, grid(100, 3000))
+    prepared = prepare(data, out, workers=1, upscales=[3, 2]).prepared
+    assert prepared.upscales == (2, 3)
+    assert np.argwhere(prepared.pixels(prepared.images[0])[MASK]).tolist() == [[4, 2], [4, 3], [4, 4]]
+    double, triple = np.zeros((66, 62), np.uint8), np.zeros((99, 93), np.uint8)
+    double[7:9, 5:9] = 1
+    triple[11:14, 7:14] = 1
+    assert np.array_equal(fine_mask(prepared, 2), double)
+    assert np.array_equal(fine_mask(prepared, 3), triple)
+    assert [image.ceiling for image in prepared.images] == [(1, 1, 2), (1, 0, 2)]
+
+
+def test_fine_labels_have_what_the_array_has(make_data: Make, tmp_path: Path) -> None:
+    """Whole pixels give the native mask repeated; with separation there are three planes, eight columns a byte."""
+    data, out = make_data(scenes=1, months=2), tmp_path / "out"
+    for path in label_files(image_files(data)[1]):
+        path.unlink()
+    prepared = prepare(data, out, separation=True, upscales=(4,)).prepared
+    labelled, unlabelled = prepared.images
+    fine = prepared.fine_labels(labelled, 4)
+    assert (fine.dtype, fine.shape) == (np.uint8, (3, 132, 16))
+    mask, boundary, contact = fine_window(fine, 4, 0, 0, 33)
+    native = prepared.pixels(labelled)[MASK]
+    assert np.array_equal(mask[:, :124], native.repeat(4, axis=0).repeat(4, axis=1))
+    expected = np.zeros((132, 132), np.uint8)
+    expected[12:28, 8:28] = 1
+    expected[16:24, 12:24] = 0
+    assert np.array_equal(boundary[:60], expected[:60])
+    assert not contact.any() and not mask[:, 124:].any()
+    assert prepared.fine_labels(unlabelled, 4).shape == fine.shape
+    assert not prepared.fine_labels(unlabelled, 4).any()
+    assert (labelled.ceiling, unlabelled.ceiling) == ((26, 0, 0), (0, 0, 0))
+
+
+def test_scales_as_they_are_asked_for(make_data: Make, tmp_path: Path) -> None:
+    """A second run is a no-op; with a scale more or less the set is what it would have been from the start."""
+    data, out = make_data(scenes=2, months=1), tmp_path / "out"
+    plain = prepare(data, out, workers=1).prepared
+    first = prepare(data, out, workers=1, upscales=(2,))
+    before = written(out)
+    again = prepare(data, out, workers=1, upscales=(2, 2))
+    assert (again.written, again.reused, again.prepared) == (0, 2, first.prepared)
+    assert written(out) == before
+    more = prepare(data, out, workers=1, upscales=(4, 2)).prepared
+    assert more.upscales == (2, 4) and len({more.fingerprint, plain.fingerprint, first.prepared.fingerprint}) == 3
+    assert more == load_prepared(out)
+    assert {Path(name).suffixes[-2] for name in written(out) if ".x" in name} == {".x2", ".x4"}
+    (out / more.images[1].array).with_suffix(".x4.npy").write_bytes(b"cut")
+    assert prepare(data, out, workers=1, upscales=(2, 4)).written == 1
+    assert prepare(data, out, workers=1).prepared == plain
+    assert not [name for name in written(out) if ".x" in name]
+
+
+def test_command(make_data: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--upscale may be repeated; other scales are an error of usage."""
+    data, out = make_data(scenes=1, months=1), tmp_path / "out"
+    assert main(["prepare", str(data), str(out), "--upscale", "3", "--upscale", "2", "--separation"]) == 0
+    assert (load_prepared(out).upscales, load_prepared(out).separation) == ((2, 3), True)
+    with pytest.raises(SystemExit, match="2"):
+        main(["prepare", str(data), str(out), "--upscale", "5"])
+    assert "invalid choice: 5" in capsys.readouterr().err
 
 
 def test_changed_files_rebuild_their_image_only(make_data: Make, tmp_path: Path, write_labels: Write, square) -> None:
@@ -306,10 +391,12 @@ def test_folder_that_holds_something_else(make_data: Make, tmp_path: Path) -> No
 
 
 def test_bad_input(make_data: Make, tmp_path: Path) -> None:
-    """No workers and a dangling link both have their sentence."""
+    """No workers, an unknown scale and a dangling link all have their sentence."""
     data = make_data(scenes=1, months=1)
     with pytest.raises(ConfigError, match="workers = 0 cannot be used; wanted at least 1"):
         prepare(data, tmp_path / "out", workers=0)
+    with pytest.raises(ConfigError, match="upscale = 5 cannot be prepared; wanted one of 2, 3, 4"):
+        prepare(data, tmp_path / "out", upscales=(2, 5))
     labels = label_files(image_files(data)[0])[0]
     labels.unlink()
     labels.symlink_to(tmp_path / "nowhere")

@@ -7,9 +7,11 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import s3fs
 from s3 import Server
@@ -18,7 +20,7 @@ from sn7 import storage
 from sn7.cli import main
 from sn7.errors import DiskFull, PreparedInvalid, StorageUnavailable
 from sn7.prepare import prepare
-from sn7.prepared import Prepared, load_prepared
+from sn7.prepared import Prepared, array_name, load_prepared
 from sn7.publish import publish
 from sn7.sample import make_sample
 from sn7.storage import cache_folder, is_url, local
@@ -83,6 +85,23 @@ def test_only_what_has_changed_is_sent_and_fetched(s3: Server, prepared: Path, t
     assert set(before) - set(after) == {gone.name}
     assert [name for name in after if after[name] != before[name]] == [other.name]
     assert _files(local(URL)) == _files(again)
+
+
+def test_fine_labels_travel_with_their_arrays(s3: Server, data: Path, prepared: Path, tmp_path: Path) -> None:
+    """To the URL and from there; what the URL has lost is sent again, what the set has no more is removed."""
+    fine = prepare(data, tmp_path / "fine", upscales=(2, 3)).prepared
+    assert publish(fine.folder, URL) == 24
+    fetched = load_prepared(URL)
+    assert fetched == replace(fine, folder=fetched.folder, url=URL)
+    for image in fine.images:
+        assert np.array_equal(fetched.fine_labels(image, 3), fine.fine_labels(image, 3))
+    assert publish(fine.folder, URL) == 0
+    lost = array_name(fine.images[0].scene, fine.images[0].image, 2)
+    fsspec.filesystem("s3").rm_file(f"{BUCKET}/prepared/sample/{lost}")
+    assert publish(fine.folder, URL) == 4
+    assert _files(local(URL)) == _files(fine.folder)
+    publish(prepared, URL)
+    assert _files(local(URL)) == _files(prepared)
 
 
 def test_an_unfinished_set_is_not_taken_for_a_finished_one(s3: Server, prepared: Path) -> None:
