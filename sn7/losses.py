@@ -150,11 +150,11 @@ class Lovasz(Loss):
         errors, order = _errors(logits, target).flatten().sort(descending=True)
         truth = building(target).flatten()[order]
         # What is left of the intersection, and what becomes of the union, if the k worst pixels are wrong. Invalid
-        # pixels have no error and change neither, wherever they are sorted.
+        # pixels are among the last: they have no error.
         intersection = truth.sum() - truth.cumsum(0)
-        union = truth.sum() + background(target).flatten()[order].cumsum(0)
+        union = truth.sum() + (~truth).cumsum(0)
         # By how much the k-th of them raises 1 - IoU, in closed form: of the difference, float32 would leave little.
-        rise = torch.where(truth, 1, intersection / (union - 1).clamp(min=1)) / union.clamp(min=1)
+        rise = torch.where(truth, 1, intersection / (union - 1).clamp(min=1)) / union
         return (errors * rise).sum()
 
 
@@ -164,7 +164,7 @@ class Separation(Loss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss, float scalar; 0 (with zero gradient) where no pixel is valid."""
         valid = (target != IGNORE)[:, None]
-        outputs = torch.where(valid, _full_precision(logits[:, 2:]), 0)
+        outputs = _full_precision(logits[:, 2:])
         truth = torch.stack([target >> 1 & 1, target >> 2 & 1], dim=1).to(outputs.dtype)
         total = functional.binary_cross_entropy_with_logits(outputs, truth, weight=valid, reduction="sum")
         return total / (2 * valid.sum()).clamp(min=1)

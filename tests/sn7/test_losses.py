@@ -192,12 +192,13 @@ def test_sums_of_other_losses_count_tiles(name: str, separation: float) -> None:
     assert total.item() == pytest.approx(2 * loss(logits, target).item(), rel=1e-6)
 
 
+@pytest.mark.parametrize("autocast", [False, True])
 @each_loss
-def test_half_precision_logits_are_computed_in_float32(name: str, separation: float) -> None:
+def test_half_precision_logits_are_computed_in_float32(name: str, separation: float, autocast: bool) -> None:
     """As a forward pass under autocast leaves them, channels last."""
     loss, (logits, target) = make(name, separation), random_batch(separation)
     half = logits.bfloat16().contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         value, (total, weight) = loss(half, target), loss.sums(half, target)
     assert value.dtype == total.dtype == weight.dtype == torch.float32
     assert value.item() == pytest.approx(loss(half.float().contiguous(), target).item(), rel=1e-6)
