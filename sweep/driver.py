@@ -55,7 +55,7 @@ def run_study(options: argparse.Namespace) -> int:
         _print_summary(results, study, options)
         return 0
     require_writable(options.results.resolve())
-    prepared = _prepare(study.data, options.results.resolve())
+    prepared = _prepare(study, options.results.resolve())
     plan = make_plan(study, prepared)
     if options.dry_run:
         print(describe(plan, measured_cost(plan, results)))
@@ -216,18 +216,24 @@ def _summary(results: Path) -> dict[str, Any]:
     return content
 
 
-def _prepare(place: str, results: Path) -> Prepared:
+def _prepare(study: Study, results: Path) -> Prepared:
     """Prepare the data set below results/prepared, or reuse what is there, and say what was left out.
 
-    A prepared set is taken as it is; from a URL each node then fetches it for itself.
+    It gets the labels that the study's configurations can ask for, in a folder of its own for each choice of them, so
+    that no study changes another one's. A prepared set is taken as it is; from a URL each node then fetches it for
+    itself. Raises PreparedInvalid where it lacks such labels.
     """
+    place, separation, upscales = study.data, study.separation, study.upscales
     data = local(place)
     if is_prepared(data):
-        return load_prepared(place)
+        prepared = load_prepared(place)
+        prepared.require_labels(upscales, separation)
+        return prepared
     if any(data.glob("*/*.npy")):
         raise PreparedInvalid(f"{place} is an unfinished prepared set; wait for its `sn7 prepare`, or run it again.")
     name = f"{data.name}-{uuid.uuid5(uuid.NAMESPACE_URL, place).hex[:8]}"
-    done = prepare(data, results / "prepared" / name)
+    labels = ["separation"] * separation + [f"x{scale}" for scale in upscales]
+    done = prepare(data, results / "prepared" / "-".join([name, *labels]), None, separation, upscales)
     labelled = len(done.prepared.images) - done.unlabelled
     print(
         f"prepared {labelled} labelled images of {len(done.prepared.scenes)} scenes ({done.written} new, {done.reused} "

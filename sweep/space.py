@@ -87,6 +87,10 @@ class Space:
             return tuple(distribution.choices)
         return distribution.low, distribution.high
 
+    def all_values(self, name: str) -> tuple[Any, ...]:
+        """Return every value of a field of choices or whole numbers, or () of a field that does not vary."""
+        return tuple(_all_values(self.searched[name].distribution)) if name in self.searched else ()
+
     def reason_outside(self, params: Mapping[str, Any]) -> str:
         """Return why `params` are not the active fields of one configuration of this space, or "" if they are."""
         for name in params:

@@ -102,6 +102,16 @@ class Study:
         return parse_search(self.search)
 
     @property
+    def separation(self) -> bool:
+        """Whether a configuration can learn boundary and contact."""
+        return any(weight > 0 for weight in (self.base.separation_weight, *self.space.values("separation_weight")))
+
+    @property
+    def upscales(self) -> tuple[int, ...]:
+        """Scales above 1 that a configuration can be trained at, ascending."""
+        return tuple(sorted({self.base.upscale, *self.space.all_values("upscale")} - {1}))
+
+    @property
     def grace(self) -> int:
         """Epochs before a trial can be pruned, resolved."""
         return self.grace_epochs or min(self.base.epochs, max(2, self.base.epochs // 4))

@@ -10,6 +10,7 @@ from nodes import Nodes
 from s3 import Server
 
 from sn7.prepare import prepare
+from sn7.prepared import load_prepared
 from sn7.publish import publish
 from sn7.sample import make_sample
 from sn7.storage import cache_folder
@@ -17,6 +18,7 @@ from sweep.run import main
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
+UPSCALE = "upscale = { choice = [1, 2, 3] }"
 HOSTS = ("127.0.0.3", "127.0.0.4")
 
 
@@ -42,6 +44,29 @@ def test_a_study_plans_the_same_wherever_its_data_lies(
         assert _dry_run(study, place, tmp_path / _results(place), capsys)[:2] == (0, plan)
         assert (tmp_path / _results(place) / "prepared").exists() == new
     assert (cache_folder("s3://sn7-shared/prepared") / "index.json").exists()
+
+
+def test_a_study_has_the_labels_that_it_searches(
+    write_study: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are prepared, apart from those of other studies; of a prepared set that lacks them it is said at once."""
+    data, results = tmp_path / "data", tmp_path / "results"
+    make_sample(data, scenes=4, months=1, size=64)
+    plain = prepare(data, tmp_path / "prepared").prepared
+    assert _dry_run(write_study(), str(data), results, capsys)[0] == 0
+    fine = write_study({"epochs = 2": "epochs = 2\nseparation_weight = 0.5", "[search]": "[search]\n" + UPSCALE})
+    assert _dry_run(fine, str(data), results, capsys)[0] == 0
+    first, second = sorted((results / "prepared").iterdir())
+    assert second.name == f"{first.name}-separation-x2-x3"
+    assert load_prepared(first).fingerprint == plain.fingerprint
+    made = load_prepared(second)
+    assert (made.upscales, made.separation) == ((2, 3), True)
+    status, _, said = _dry_run(fine, str(plain.folder), tmp_path / "again", capsys)
+    assert status == 1
+    assert said == (
+        f"error: {plain.folder} has no labels at upscale 2, 3 (it has none) and no boundary and contact channels; "
+        "run `sn7 prepare … --separation --upscale 2 --upscale 3`.\n"
+    )
 
 
 def _results(place: str) -> str:

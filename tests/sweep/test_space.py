@@ -59,6 +59,9 @@ def test_the_values_of_a_field() -> None:
     assert space.values("tile_size") == (128, 256)
     assert space.values("lr_max") == (1e-5, 1e-2)
     assert space.values("epochs") == ()
+    assert space.all_values("encoder") == ("xresnet34", "resnet34d")
+    assert space.all_values("tile_size") == tuple(range(128, 257))
+    assert space.all_values("epochs") == ()
 
 
 def test_a_field_comes_after_those_that_it_depends_on() -> None:

@@ -188,6 +188,31 @@ def test_every_encoder_of_the_search_is_looked_up(write_study: Write) -> None:
         load_study(write_study(encoders))
 
 
+@pytest.mark.parametrize(
+    ("train", "search", "upscales", "separation"),
+    [
+        ("", "seed = { int = [0, 9] }", (), False),
+        ("upscale = 3\nseparation_weight = 0.5", "seed = { int = [0, 9] }", (3,), True),
+        ("", "upscale = { int = [1, 4] }", (2, 3, 4), False),
+        ("", "upscale = { choice = [1, 4] }\nseparation_weight = { uniform = [0.0, 1.0] }", (4,), True),
+        ("", "separation_weight = { choice = [0.0] }", (), False),
+        (
+            "upscale = 2\nseparation_weight = 0.0",
+            "tile_size = { choice = [32, 64, 255] }\nupscale = { choice = [1, 3], when = { tile_size = 32 } }",
+            (2, 3),
+            False,
+        ),
+    ],
+)
+def test_labels_that_configurations_can_ask_for(
+    write_study: Write, train: str, search: str, upscales: tuple[int, ...], separation: bool
+) -> None:
+    """Of every value that [search] can give, and of [train] where a field does not vary everywhere."""
+    size = {"tile_size = 32\n": ""} if "tile_size" in search else {}
+    study = load_study(write_study({"epochs = 2": f"epochs = 2\n{train}", LR: search, **size}))
+    assert (study.upscales, study.separation) == (upscales, separation)
+
+
 def test_an_empty_search_is_refused(write_study: Write) -> None:
     """There would be one configuration, trained again and again."""
     path = write_study({"lr_max = { loguniform = [1e-4, 1e-2] }": "", "building_weight = { uniform = [0.5, 0.9] }": ""})
