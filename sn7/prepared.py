@@ -209,13 +209,16 @@ def fine_window(array: npt.NDArray[np.uint8], upscale: int, row: int, col: int, 
     """
     planes, height, width = array.shape[0], array.shape[1], 8 * array.shape[2]  # the last bits of a row may be padding
     top, left, side = upscale * row, upscale * col, upscale * size
-    window = np.zeros((planes, side, side), np.uint8)
     first_row, last_row = max(top, 0), min(top + side, height)
     first, last = max(left, 0), min(left + side, width)
-    if first_row < last_row and first < last:
-        bits = np.unpackbits(array[:, first_row:last_row, first // 8 : -(-last // 8)], axis=2)
-        inside = bits[:, :, first % 8 : first % 8 + last - first]
-        window[:, first_row - top : last_row - top, first - left : last - left] = inside
+    if first_row >= last_row or first >= last:
+        return np.zeros((planes, side, side), np.uint8)
+    bits = np.unpackbits(array[:, first_row:last_row, first // 8 : -(-last // 8)], axis=2)
+    inside = bits[:, :, first % 8 : first % 8 + last - first]
+    if inside.shape == (planes, side, side):  # as most are: to copy it takes many times as long as to unpack it
+        return inside
+    window = np.zeros((planes, side, side), np.uint8)
+    window[:, first_row - top : last_row - top, first - left : last - left] = inside
     return window
 
 

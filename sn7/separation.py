@@ -41,7 +41,7 @@ def separation_channels(
     # What is mended may cover more than the mask, which fills an outline that crosses itself by even-odd.
     boundary = (_count(found, shape) > _count(cores, shape)) & (rasterize_mask(pixels, shape, transform, crs) == 1)
     contact = _count(grown, shape) > 1
-    return np.stack([boundary, contact]).astype(np.uint8)
+    return np.stack([boundary, contact]).view(np.uint8)
 
 
 def _mended(geometries: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
