@@ -16,8 +16,10 @@ NODE_DIED = ("node has died", "node was terminated", "node is dead", "node died"
 
 LONGEST = 240
 """Characters of a reason; Ray's own last lines run to paragraphs."""
-DIED_S, UNREACHED_S = 10.0, 60.0
-"""How long a machine may take to be missed: its node agent has just told of the process's end, or nobody has."""
+DIED_S, UNREACHED_S = 30.0, 90.0
+"""How long a machine may take to be missed: its node agent has just told of the process's end, or nobody has.
+
+Ray misses one that was killed after 14 s, and one that was cut off from the network after 66 s (measured)."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 

@@ -39,9 +39,9 @@ def test_a_full_disk_is_no_fault_of_the_trial() -> None:
     [
         (RayActorError(preempted=True), "lost", 0),  # taken away with a notice
         (RayActorError(error_msg="The actor died because its node has died. Node Id: 7"), "lost", 0),
-        (ActorDiedError(), "doubtful", 10),  # killed: with its machine, or alone
-        (RayActorError(error_msg="The actor died unexpectedly: worker exit 1"), "doubtful", 10),
-        (ActorUnavailableError("Socket closed", None), "doubtful", 60),  # a machine without power says nothing
+        (ActorDiedError(), "doubtful", 30),  # killed: with its machine, or alone
+        (RayActorError(error_msg="The actor died unexpectedly: worker exit 1"), "doubtful", 30),
+        (ActorUnavailableError("Socket closed", None), "doubtful", 90),  # a machine without power says nothing
     ],
 )
 def test_a_worker_that_died(error: RayActorError, kind: str, doubt: float) -> None:
