@@ -127,7 +127,7 @@ class Board:
     def epoch(
         self, number: int, where: str, dice: float, tiles_per_s: float | None = None, gpu: float | None = None
     ) -> None:
-        """Note an epoch: `where` says which, `dice` is the item's best so far, `gpu` is in percent."""
+        """Note an epoch: `where` says which, `dice` is what the item has reached, `gpu` is in percent."""
         with self.lock:
             item = self.items.setdefault(number, Item())
             item.where, item.dice, item.tiles_per_s, item.gpu = where, dice, tiles_per_s, gpu
@@ -136,6 +136,11 @@ class Board:
             if self.unit == "epochs":
                 self.pace.tick()
         self._show()
+
+    def tick(self) -> None:
+        """Show what time alone has changed, where it is due; to be called every few seconds."""
+        if self.items:
+            self._show()
 
     def retry(self, number: int, reason: str) -> None:
         """Say that an attempt was lost and the item starts again."""

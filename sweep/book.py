@@ -86,6 +86,7 @@ class Book:
             self.capacity = self.budget.tick(len(self.attempts), nodes) + self.spare
             self._settle()
             self._cut_off()
+            self.board.tick()
 
     def _settle(self) -> None:
         """Tell lost machines from processes that died by themselves, where that is known by now."""
@@ -263,7 +264,7 @@ class Book:
             self.stop.request()
         if failure.kind in ("lost", "full") or (failure.kind == "other" and count <= self.study.max_failures):
             self.board.retry(here.trial.number, failure.reason)
-            self._wait(here.trial.number, failure.traceback)
+            self._wait(here, failure.traceback)
             return
         self.board.say(f"trial {here.trial.number} has FAILED: {failure.reason}")
         self._describe(here)
@@ -278,9 +279,11 @@ class Book:
 
     def _preempt(self, here: Attempt) -> None:
         here.trial.set_user_attr(PREEMPTED, here.trial.user_attrs.get(PREEMPTED, 0) + 1)
-        self._wait(here.trial.number)
+        self._wait(here)
 
-    def _wait(self, number: int, error: str = "") -> None:
+    def _wait(self, here: Attempt, error: str = "") -> None:
+        self._describe(here)
+        number = here.trial.number
         set_waiting(self.opened, self.opened.trials[number])
         self.records.end(number, "PREEMPTED", {}, error)
         self.board.end(number, "PREEMPTED")

@@ -34,6 +34,7 @@ def predict_final(
         while waiting:
             done, _ = ray.wait(list(waiting), timeout=0.5)
             budget.tick(len(waiting), ray.nodes())
+            board.tick()
             for reference in done:
                 board.end(waiting.pop(reference), "COMPLETE")
                 report: PredictReport = result(reference)

@@ -194,6 +194,18 @@ def test_without_a_terminal_a_line_now_and_then(clock: Clock, capsys: pytest.Cap
     assert line.startswith("trials 1/2 ended · 1 pruned · 1 running") and line.endswith("#1 starting again")
 
 
+def test_without_a_terminal_a_line_a_minute(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where no epoch ends for long, and none before anything runs."""
+    board = Board(2, 8)
+    board.tick()
+    assert capsys.readouterr().err == ""
+    board.start(0)
+    for _ in range(6):
+        clock.now += QUIET_SECONDS / 2
+        board.tick()
+    assert len(capsys.readouterr().err.splitlines()) == 1 + 3
+
+
 def test_a_terminal_has_a_table_with_what_is_said_above(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor goes up to redraw, and is shown again at the end; no markup is read into brackets."""
     terminal = _terminal(monkeypatch, "xterm-256color")

@@ -277,6 +277,8 @@ def test_ctrl_c_ends_the_search_in_order(desk: Desk) -> None:
     assert not desk.epoch("a", 0.5)
     desk.book.ended("a")
     assert (desk.book.over, desk.states()) == ("interrupted", {0: "PREEMPTED"})
+    (row,) = leaderboard(desk.opened)
+    assert (row["dice"], row["epochs_trained"], row["rank"]) == (0.5, 2, ""), "what it has reached, without a rank"
     assert desk.book.next("b") is None
 
 
