@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import ray
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sn7.config import TrainConfig
 from sn7.files import is_full
@@ -23,7 +24,7 @@ from sweep.budget import Budget
 from sweep.failures import is_final
 from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
-from sweep.trial import past_epochs
+from sweep.trial import Urgent, past_epochs
 from sweep.usage import keep_to_share
 
 __all__ = ["Fit", "result", "run_fits"]
@@ -63,7 +64,9 @@ def run_fits(
     """
     left = sum(fit.config.epochs - len(past_epochs(fit.out)) for fit in fits)
     board = Board(len(fits), left, what, spent=lambda: str(budget.spent))
-    progress = Queue(actor_options={"num_cpus": 0})
+    # Beside the driver, without which nothing goes on; elsewhere it would go down with any machine that does.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    progress = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     # A task whose machine goes away starts again elsewhere, from its checkpoint.
     task = ray.remote(num_cpus=study.resources.cpu, num_gpus=float(study.resources.gpu), max_retries=10)(_run)
 
@@ -71,13 +74,18 @@ def run_fits(
         return task.remote(index, fits[index], results, prepared, after, progress)
 
     waiting = {submit(index): index for index in range(len(fits))}
-    attempts, stopped = Counter[int](), False
+    attempts, stopped, stop = Counter[int](), False, StopFile(results)
+    shown: dict[int, float] = {}
     try:
         while waiting:
             done, _ = ray.wait(list(waiting), timeout=0.5)
-            budget.tick(len(waiting), ray.nodes())
+            room = budget.tick(len(waiting), ray.nodes())
             for index, where, dice in _drain(progress):
-                board.epoch(index, where, dice)
+                shown[index] = max(dice, shown.get(index, dice)) if fits[index].keep == "best" else dice
+                board.epoch(index, where, shown[index])
+            board.tick()
+            if not room and stop.requested():  # nothing runs that could end in order, and machines may never come
+                raise KeyboardInterrupt
             for reference in done:
                 index = waiting.pop(reference)
                 error, final = _error(reference)
@@ -134,17 +142,17 @@ def _drain(progress: Queue) -> Iterator[tuple[int, str, float]]:
 
 def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After | None, progress: Queue) -> None:
     keep_to_share()
-    stop = StopFile(results)
+    urgent = Urgent(StopFile(results))
+    if urgent():
+        raise Stopped
     data = load_prepared(prepared)
 
     def report(metrics: EpochMetrics) -> None:
         progress.put((index, f"trial {fit.trial} {fit.label} epoch {metrics.epoch}/{fit.config.epochs}", metrics.dice))
-        if stop.requested():
+        if urgent.kept:  # an epoch that was over just before has no checkpoint: the next one will, or it is the last
             raise Stopped
 
-    if stop.requested():
-        raise Stopped
     if read_result(fit.out) is None:
-        train(fit.config, data, fit.split, fit.out, report, fit.keep, resume=True, urgent=stop.requested)
+        train(fit.config, data, fit.split, fit.out, report, fit.keep, resume=True, urgent=urgent)
     if after:
         after(fit, data)

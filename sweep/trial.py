@@ -16,7 +16,7 @@ from sn7.train import EpochMetrics, read_history, read_result, train
 from sweep.stopping import StopFile
 from sweep.usage import Usage, keep_to_share, place
 
-__all__ = ["Job", "Objective", "past_epochs", "run_trial", "split_folder"]
+__all__ = ["Job", "Objective", "Urgent", "past_epochs", "run_trial", "split_folder"]
 
 METRICS = ("dice", "iou", "precision", "recall")
 
@@ -84,6 +84,20 @@ class Objective:
         }
 
 
+class Urgent:
+    """What a training calls after each epoch but its last: is a checkpoint wanted at once, because it is to stop?"""
+
+    def __init__(self, stop: StopFile) -> None:
+        self.stop = stop
+        self.kept = False
+        """Whether the answer was yes, so that the epoch that the training reports next has a checkpoint."""
+
+    def __call__(self) -> bool:
+        """Return whether the study was asked to stop."""
+        self.kept = self.stop.requested()
+        return self.kept
+
+
 def run_trial(config: dict[str, Any], job: Job) -> None:
     """Train the configuration that Tune hands over, and report after each epoch.
 
@@ -102,13 +116,7 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
 
     train_config = TrainConfig.from_dict(fields, base=job.base)
     prepared = load_prepared(job.prepared)
-    stop, kept = StopFile(job.results), False
-
-    def urgent() -> bool:
-        nonlocal kept
-        kept = stop.requested()
-        return kept
-
+    urgent = Urgent(StopFile(job.results))
     for index, split in enumerate(job.splits):
         out = job.folder(number, index)
         if read_result(out) is not None:
@@ -118,8 +126,7 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
             objective.add(index, metrics)
             # Tune flattens dictionaries, so what belongs together travels as an object.
             system = tuple(usage.sample().items())
-            # After its last epoch a training writes no checkpoint, and so was not asked.
-            safe = kept and metrics.epoch < job.base.epochs
+            safe = urgent.kept and metrics.epoch < job.base.epochs
             tune.report({**objective.result(), "split": index, "epoch": metrics, "system": system, "kept": safe})
 
         job.train(train_config, prepared, split, out, report, job.keep, resume=True, urgent=urgent)

@@ -76,7 +76,7 @@ class Campaign:
 
         First every worker, once the notebook's trial has begun: that one is never pruned, so it must be continued.
         """
-        self._wait_until(lambda: len(_steps(self.place).get(0, ())) >= 2)
+        self.wait_until(lambda: len(_steps(self.place).get(0, ())) >= 2)
         for worker in self.nodes.workers():
             self._kill_worker(worker)
         kinds: list[Callable[[], None]] = []
@@ -91,10 +91,11 @@ class Campaign:
         """Wait for some epochs or, one time in four, only for a moment: what has just been killed is starting."""
         if self.random.random() < 0.75:
             goal = self.random.randint(1, EPOCHS) + _epochs(self.place)
-            self._wait_until(lambda: _epochs(self.place) >= goal)
+            self.wait_until(lambda: _epochs(self.place) >= goal)
         time.sleep(self.random.uniform(0, 2))
 
-    def _wait_until(self, reached: Callable[[], bool]) -> None:
+    def wait_until(self, reached: Callable[[], bool]) -> None:
+        """Wait until this is true, or the driver has ended."""
         deadline = time.monotonic() + 400
         while self.driver.poll() is None and not reached():
             assert time.monotonic() < deadline, (self.place / "driver.log").read_text()[-3000:]
@@ -171,6 +172,32 @@ def test_lost_machines_are_free(tmp_path: Path) -> None:
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
     assert sum(trial.user_attrs.get("preempted", 0) for trial in trials) >= 2
     assert sum(trial.user_attrs.get("failures", 0) for trial in trials) == 0
+
+
+def test_machines_lost_in_the_cross_validation(tmp_path: Path) -> None:
+    """With no failure allowed: all nodes are killed while they train folds, which go on where they had a checkpoint."""
+    make_sample(tmp_path / "data", scenes=4, months=1, size=96)
+    text = STUDY.replace(f"trials = {TRIALS}", "trials = 1").replace("max_failures = 100", "max_failures = 0")
+    text = text.replace(f"epochs = {EPOCHS}", "epochs = 60").replace("grace_epochs = 4", "grace_epochs = 60")
+    (tmp_path / "study.toml").write_text(text.replace('"folds"', '"random:0"'))
+    with Nodes(tmp_path / "nodes.log") as nodes:
+        for host in HOSTS:
+            nodes.add(host)
+        campaign = Campaign(tmp_path, nodes)
+        try:
+            folder = tmp_path / "results/killed/trials/0000"
+            campaign.wait_until(lambda: any(folder.glob("fold*/checkpoint.pt")))
+            for host in HOSTS:
+                nodes.kill(host)
+            for host in HOSTS:
+                nodes.add(host)
+            assert campaign.driver.wait(timeout=900) == 0, (tmp_path / "driver.log").read_text()[-3000:]
+        finally:
+            campaign.driver.kill()
+            campaign.driver.wait()
+    results = [json.loads(path.read_text()) for path in folder.glob("fold*/result.json")]
+    assert [result["epochs"] for result in results] == [60, 60]
+    assert any(result["continued_after"] > 0 for result in results)
 
 
 def _wait_for_epochs(place: Path, driver: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from sn7.train import EpochMetrics
-from sweep.trial import Objective, past_epochs, split_folder
+from sweep.stopping import StopFile
+from sweep.trial import Objective, Urgent, past_epochs, split_folder
 
 
 def _epoch(epoch: int, dice: float) -> EpochMetrics:
@@ -35,3 +36,13 @@ def test_a_damaged_checkpoint_is_no_past(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
     assert past_epochs(tmp_path) == []
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_an_epoch_is_kept_if_that_was_asked_for(tmp_path: Path) -> None:
+    """What the training was told when it could write a checkpoint, not what has become true since."""
+    stop = StopFile(tmp_path)
+    urgent = Urgent(stop)
+    assert not urgent() and not urgent.kept
+    stop.request()
+    assert not urgent.kept
+    assert urgent() and urgent.kept

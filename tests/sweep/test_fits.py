@@ -1,0 +1,108 @@
+"""Trainings beyond the search, without Ray: what their tasks and their driver do when the study is asked to stop."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.util.queue import Empty
+
+from sn7.config import TrainConfig
+from sn7.folds import Split
+from sn7.train import EpochMetrics
+from sweep.budget import Budget
+from sweep.fits import Fit, _run, run_fits
+from sweep.search import open_optuna
+from sweep.stopping import StopFile, Stopped
+from sweep.studyfile import load_study
+
+EPOCHS = 4
+
+
+@pytest.fixture
+def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
+    """Return a training of four epochs, for which neither a GPU nor data are asked."""
+    monkeypatch.setattr("sweep.fits.keep_to_share", lambda: None)
+    monkeypatch.setattr("sweep.fits.load_prepared", lambda place: None)
+    return Fit(0, "fold 0", 0, TrainConfig(epochs=EPOCHS), Split("fold0", ("a",), ("b",)), tmp_path / "out", "last")
+
+
+class Progress:
+    """Stands in for the queue that the driver reads."""
+
+    def put(self, item: Any) -> None:
+        """Take it."""
+
+
+def _train(checkpoints: list[int], after: Callable[[int], None]) -> Callable[..., None]:
+    """Return what stands in for train(): asks after each epoch but the last; `after` is what happens meanwhile."""
+
+    def train(
+        config: Any, data: Any, split: Any, out: Path, report: Any, *more: Any, urgent: Any, **named: Any
+    ) -> None:
+        for epoch in range(1, EPOCHS + 1):
+            if epoch < EPOCHS and urgent():
+                checkpoints.append(epoch)
+            after(epoch)
+            report(EpochMetrics(epoch, 1.0, 1.0, 0.5, 0.3, 0.5, 0.5, 1e-3, 50.0, 2.0, 100.0, 4))
+
+    return train
+
+
+def _ask_after(results: Path, epoch: int) -> Callable[[int], None]:
+    return lambda now: StopFile(results).request() if now == epoch else None
+
+
+def test_it_ends_with_an_epoch_that_is_kept(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked between the question for a checkpoint and the report of epoch 1: it ends with epoch 2, which has one."""
+    checkpoints: list[int] = []
+    monkeypatch.setattr("sweep.fits.train", _train(checkpoints, _ask_after(tmp_path, 1)))
+    with pytest.raises(Stopped):
+        _run(0, fit, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
+    assert checkpoints == [2]
+
+
+def test_at_its_last_epoch_it_comes_to_its_end(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no checkpoint of that one, and all but the result is there; a task that has not begun does not."""
+    done = []
+    monkeypatch.setattr("sweep.fits.train", _train([], _ask_after(tmp_path, EPOCHS)))
+    _run(0, fit, tmp_path, "prepared", lambda fit, data: done.append(fit), Progress())  # type: ignore[arg-type]
+    assert done == [fit]
+    with pytest.raises(Stopped):
+        _run(0, fit, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
+
+
+def test_without_machines_nothing_is_waited_for(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_study: Callable[..., Path]
+) -> None:
+    """Ctrl-C while all trainings wait for machines that may never come: it ends. The queue is on the driver's node."""
+    node = "0" * 55 + "1"
+    asked: list[dict[str, Any]] = []
+
+    def queue(actor_options: dict[str, Any]) -> SimpleNamespace:
+        def get_nowait() -> None:
+            raise Empty
+
+        asked.append(actor_options)
+        return SimpleNamespace(get_nowait=get_nowait, shutdown=lambda: asked.append({}))
+
+    def wait(references: list[object], timeout: float) -> tuple[list[object], list[object]]:
+        StopFile(tmp_path).request()
+        return [], references
+
+    ray = SimpleNamespace(
+        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: node),
+        remote=lambda **resources: lambda function: SimpleNamespace(remote=lambda *given: object()),
+        wait=wait,
+        ObjectRef=object,
+        nodes=lambda: [],
+    )
+    monkeypatch.setattr("sweep.fits.ray", ray)
+    monkeypatch.setattr("sweep.fits.Queue", queue)
+    study = load_study(write_study())
+    budget = Budget(study, open_optuna(study, None))
+    with pytest.raises(KeyboardInterrupt):
+        list(run_fits([fit], "folds", study, tmp_path, "prepared", budget, None))
+    assert asked[0]["scheduling_strategy"].node_id == node and not asked[0]["scheduling_strategy"].soft
+    assert asked[1:] == [{}], "and is closed"
