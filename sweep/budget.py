@@ -1,5 +1,6 @@
 """What a study has spent, over all its starts, and whether a budget is used up."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -52,11 +53,13 @@ def price(prices: Mapping[str, float], kind: str) -> float:
 class Budget:
     """Adds up what a study spends, keeps it in the database, and says which budget is used up.
 
-    What the cross-validation will take, `later_epochs` at the pace of the epochs so far, is kept back.
+    What follows the search is kept back: one stage after the other, each of so many trainings (`later`), at the pace
+    of the epochs so far.
     """
 
-    def __init__(self, study: Study, opened: optuna.Study, later_epochs: int) -> None:
-        self.study, self.opened, self.later_epochs = study, opened, later_epochs
+    def __init__(self, study: Study, opened: optuna.Study, *later: int) -> None:
+        self.study, self.opened, self.later = study, opened, later
+        self.epochs_each = study.base.epochs
         self.spent = Spent(**opened.user_attrs.get(SPENT, {}))
         self.at = self.saved = time.monotonic()
         described = [t.user_attrs for t in opened.get_trials(deepcopy=False) if "seconds" in t.user_attrs]
@@ -93,14 +96,15 @@ class Budget:
 
     def used_up(self) -> str:
         """Return the name of the budget that ends the search now, or nothing."""
-        later = self.later_epochs * self.seconds / self.epochs / 3600 if self.epochs else 0.0  # of one training
-        side_by_side = later / max(1, self.capacity)
+        each = self.epochs_each * self.seconds / self.epochs / 3600 if self.epochs else 0.0  # hours of a training
+        at_once = max(1, self.capacity)
+        later = each * sum(math.ceil(trainings / at_once) for trainings in self.later)
         limits = {
-            "max_hours": (self.study.max_hours, self.spent.hours + side_by_side),
+            "max_hours": (self.study.max_hours, self.spent.hours + later),
             "max_gpu_hours": (
                 self.study.max_gpu_hours,
-                self.spent.gpu_hours + later * float(self.study.resources.gpu),
+                self.spent.gpu_hours + each * sum(self.later) * float(self.study.resources.gpu),
             ),
-            "max_cost": (self.study.max_cost, self.spent.dollars + side_by_side * self.rate),
+            "max_cost": (self.study.max_cost, self.spent.dollars + later * self.rate),
         }
         return next((name for name, (limit, needed) in limits.items() if limit and needed >= limit), "")

@@ -90,7 +90,7 @@ def _run(plan: Plan, results: Path, options: argparse.Namespace) -> bool:
     job = Job(
         results, plan.prepared.place, study.base, plan.validation, "last" if plan.validation == plan.folds else "best"
     )
-    budget = Budget(study, opened, plan.repeat_epochs + plan.fold_epochs)
+    budget = Budget(study, opened, *plan.later)
     if study.warm_start:
         print(
             f"warm start: {len(earlier)} earlier trials; {len(left_out)} left out",
@@ -191,7 +191,7 @@ def _resolve(options: argparse.Namespace) -> Study:
 def _is_complete(results: Path, study: Study, resume: bool) -> bool:
     """Return whether the study is complete; raise ResultsConflict where going on was not asked for, or is wrong."""
     if not (results / "study.toml").exists():
-        if results.is_dir() and any(path.name not in UNSTARTED for path in results.iterdir()):
+        if results.is_dir() and any(not path.name.startswith(UNSTARTED) for path in results.iterdir()):
             raise ResultsConflict(f"{results} exists and holds no study; remove it, or give another --results folder.")
         return False
     check_same_study(results, study)
@@ -202,8 +202,8 @@ def _is_complete(results: Path, study: Study, resume: bool) -> bool:
     return False
 
 
-UNSTARTED = (".lock", "preflight.json", "forecast.json", "earlier.json")
-"""What a study's folder may have before the study was started."""
+UNSTARTED = (".lock", "preflight.json", "forecast.json", "earlier.json", ".tmp-")
+"""What a study's folder may have before the study was started; the last is what a kill leaves half written."""
 
 
 def _summary(results: Path) -> dict[str, Any]:
@@ -290,7 +290,8 @@ def _search(book: Book, opened: optuna.Study, results: Path) -> None:
     waiting = sum(trial.datetime_start is not None for trial in opened.trials) - ended
     if book.over or waiting:
         print(
-            f"the search has ended {'by ' + book.over if book.over else ''} after {ended} of {book.study.trials} trials"
+            f"the search has ended after {ended} of {book.study.trials} trials"
+            + (f" ({book.over})" if book.over else "")
             + (f"; {waiting} were cut off and go on with --resume" if waiting else ""),
             file=sys.stderr,
         )

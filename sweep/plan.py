@@ -50,16 +50,20 @@ class Plan:
         return steps + round((self.study.trials - 1) * each)
 
     @property
+    def later(self) -> tuple[int, int]:
+        """Trainings after the search, stage by stage: of further seeds, then of folds, but for those of the trials."""
+        seeds = self.study.refit * (self.study.repeats - 1) * len(self.validation)
+        return seeds, 0 if self.validation == self.folds else self.study.refit * len(self.folds)
+
+    @property
     def repeat_epochs(self) -> int:
         """Epochs of the further seeds of the best configurations."""
-        further = self.study.refit * (self.study.repeats - 1)
-        return further * len(self.validation) * self.study.base.epochs
+        return self.later[0] * self.study.base.epochs
 
     @property
     def fold_epochs(self) -> int:
         """Epochs of the cross-validation; none where the trials have trained the folds already."""
-        already = self.validation == self.folds
-        return 0 if already else self.study.refit * len(self.folds) * self.study.base.epochs
+        return self.later[1] * self.study.base.epochs
 
 
 def make_plan(study: Study, prepared: Prepared) -> Plan:

@@ -123,6 +123,15 @@ def test_a_results_folder_of_something_else(run: Run, sample: Path, tmp_path: Pa
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
 
 
+def test_what_a_kill_left_half_written_is_no_study(run: Run, sample: Path, tmp_path: Path) -> None:
+    """A driver that was killed at its very first file can be started again."""
+    folder = tmp_path / "results" / "test"
+    folder.mkdir(parents=True)
+    (folder / ".tmp-a1b2study.toml").touch()
+    status, err = run(sample, {"folds = 2": "folds = 3"})
+    assert status == 1 and "2 scenes in 1 cluster" in err, "refused for what comes after"
+
+
 @pytest.fixture
 def begun(write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a data set whose study has begun in results/test, as the driver leaves it when it is killed."""

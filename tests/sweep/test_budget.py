@@ -51,8 +51,8 @@ def test_what_is_spent(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_the_cross_validation_is_kept_back(study: Study, tmp_path: Path, limits: dict[str, float], name: str) -> None:
-    """20 epochs of 6 min are to come, two at once on half a GPU each: 1 h, 1 GPU hour, $0.50 at $0.50 an hour."""
-    budget = Budget(replace(study, **limits), open_optuna(study, tmp_path), later_epochs=20)  # type: ignore[arg-type]
+    """Ten trainings of 12 min are to come, two at once on half a GPU each: 1 h, 1 GPU hour, $0.50 at $0.50 an hour."""
+    budget = Budget(replace(study, **limits), open_optuna(study, tmp_path), 10)  # type: ignore[arg-type]
     budget.tick(0, NODES)
     budget.spent = Spent(2.0, 3.0, 1.0)
     for _ in range(5):
@@ -60,9 +60,19 @@ def test_the_cross_validation_is_kept_back(study: Study, tmp_path: Path, limits:
     assert budget.used_up() == name
 
 
+@pytest.mark.parametrize(("max_hours", "name"), [(0.79, "max_hours"), (0.81, "")])
+def test_what_follows_the_search_comes_in_rounds(study: Study, tmp_path: Path, max_hours: float, name: str) -> None:
+    """Three repeats and one fold, two at once, 12 min each: two rounds and one, 36 min, whatever four halves are."""
+    budget = Budget(replace(study, max_hours=max_hours), open_optuna(study, tmp_path), 3, 1)
+    budget.tick(0, NODES)
+    budget.spent = Spent(0.2)
+    budget.epoch(360.0)
+    assert budget.used_up() == name
+
+
 def test_a_start_that_took_long_ends_nothing(study: Study, tmp_path: Path) -> None:
     """Before the first epoch nothing is known of the pace; what the start took is no part of it."""
-    budget = Budget(replace(study, max_hours=12.0), open_optuna(study, tmp_path), later_epochs=840)
+    budget = Budget(replace(study, max_hours=12.0), open_optuna(study, tmp_path), 420)
     budget.tick(2, NODES)
     budget.spent.hours = 0.1
     assert budget.used_up() == ""
