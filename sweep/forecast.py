@@ -96,11 +96,11 @@ def describe_preflight(measured: Preflight, prediction: Prediction, share: float
                 _gib(cost.peak_mib) if cost.largest_batch else "–",
                 f"{cost.tiles_per_s:.1f}" if cost.largest_batch else "–",
                 "–" if seconds is None else f"{seconds:.1f}",
-                _verdict(cost),
+                _verdict(cost, share),
             )
             for cost, seconds in zip(measured.costs, prediction.seconds_per_case, strict=True)
         ),
-        f"gpu = {share:g}: {_per_gpu(share)} at once on a GPU, {at_once} on the cluster"
+        f"gpu = {share:g}: {_per_gpu(share)} at once on a GPU, {at_once} on the cluster{_other_share(measured, share)}"
         if share
         else f"gpu = 0: {at_once} at once on the cluster",
         f"predicted, if nothing is pruned: {prediction.epochs} epochs, {_range(prediction.hours, _hours)}, "
@@ -116,7 +116,15 @@ def _row(*texts: str) -> str:
     return f"  {encoder:<20} {tile:>5} {batch:>6} {peak:>12} {rate:>8} {seconds:>8}  {verdict}".rstrip()
 
 
-def _verdict(cost: BatchCost) -> str:
+def _other_share(measured: Preflight, share: float) -> str:
+    """Return what "auto" would make of `share`, where that is another one."""
+    auto = gpu_share(measured.costs) if any(cost.fits for cost in measured.costs) else share
+    return f' ("auto" would be {auto:g})' if auto != share else ""
+
+
+def _verdict(cost: BatchCost, share: float) -> str:
+    if cost.fits and share and cost.peak_mib > share * cost.total_mib:
+        return f"does not fit into {share:g} of the GPU; trains with fewer tiles at a time"
     if cost.fits:
         return "fits"
     smaller = f"; measured with {cost.largest_batch} tiles, which do" if cost.largest_batch else ""

@@ -52,12 +52,15 @@ class Preflight:
 def cases(study: Study) -> list[TrainConfig]:
     """Return the configurations to measure: one for each encoder and tile size that a trial may have.
 
-    The other fields take the values that ask for most: the largest batch_size, and the most training tiles.
+    The other fields take the values that ask for most: the largest batch_size and upscale, the most training tiles.
     """
     most = {
         "batch_size": max(_values(study, "batch_size")),
         "images_per_scene": max(_values(study, "images_per_scene")),
         "undersample": all(_values(study, "undersample")),
+        "upscale": max(_values(study, "upscale")),
+        "aspp": any(_values(study, "aspp")),
+        "self_attention": any(_values(study, "self_attention")),
     }
     overlap = max(_values(study, "tile_overlap"))
     return [

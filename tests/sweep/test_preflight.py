@@ -62,6 +62,8 @@ def test_a_case_for_each_encoder_and_tile_size_at_its_most(write_study: Callable
         + "batch_size = { choice = [12, 4] }\n"
         + "images_per_scene = { int = [1, 5] }\n"
         + "undersample = { choice = [true, false] }\n"
+        + "upscale = { choice = [1, 3] }\n"
+        + "self_attention = { choice = [false, true] }\n"
     )
     found = cases(load_study(path))
     assert [(case.encoder, case.tile_size, case.tile_overlap) for case in found] == [
@@ -71,6 +73,7 @@ def test_a_case_for_each_encoder_and_tile_size_at_its_most(write_study: Callable
         ("resnet34d", 256, 48),
     ]
     assert {(case.batch_size, case.images_per_scene, case.undersample) for case in found} == {(12, 5, False)}
+    assert {(case.upscale, case.self_attention, case.aspp) for case in found} == {(3, True, False)}
 
 
 def test_what_does_not_vary_is_of_the_training_table(write_study: Callable[..., Path]) -> None:
@@ -180,6 +183,25 @@ def test_the_table_says_it_all(plan: Plan) -> None:
         "predicted, if nothing is pruned: 12 epochs, 11 s to 45 s, $11 to $45",
         "  (from trainings that share a GPU without loss of speed, to such as take turns)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict", "line"),
+    [
+        (0.25, "fits", "gpu = 0.25: 4 at once on a GPU, 4 on the cluster"),
+        (0.5, "fits", 'gpu = 0.5: 2 at once on a GPU, 4 on the cluster ("auto" would be 0.25)'),
+        (
+            0.2,
+            "does not fit into 0.2 of the GPU; trains with fewer tiles at a time",
+            'gpu = 0.2: 5 at once on a GPU, 4 on the cluster ("auto" would be 0.25)',
+        ),
+    ],
+)
+def test_a_share_of_the_study_file(plan: Plan, share: float, verdict: str, line: str) -> None:
+    """5.1 of 24 GiB do not fit into a fifth; the share that would do is named."""
+    measured = _measured(plan, FITS)
+    lines = describe_preflight(measured, predict_cost(plan, measured, share, 4), share, 4).splitlines()
+    assert lines[2].endswith(f"2.5  {verdict}") and lines[3] == line
 
 
 def test_the_table_of_a_processor(plan: Plan) -> None:
