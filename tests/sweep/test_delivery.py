@@ -251,7 +251,7 @@ def test_an_outage(journal: Journal, make_case: Callable[..., Case]) -> None:
     _eventually(lambda: case.delivery.away)
     assert case.delivery.wait(30.0) == 6, "a server that is away is not waited for long"
     case.client.fail = lambda name, given: None
-    assert case.delivery.wait(30.0) == 0
+    _eventually(lambda: case.delivery.waiting == 0)
     assert [point[2] for point in case.client.points if point[1] == "dice"] == [1, 2, 3, 4, 5]
     assert len(case.said) == 2
     assert case.said[0].startswith("MLflow at http://tracking.example:5000 does not take records (cannot reach http")
@@ -371,7 +371,7 @@ def test_a_server_that_takes_no_writes_refuses_nothing(journal: Journal, make_ca
     _epochs(journal, range(1, 4))
     _eventually(lambda: attempts.count("log_batch") > 12)
     case.client.fail = lambda name, given: None
-    assert case.delivery.wait(30.0) == 0
+    _eventually(lambda: case.delivery.waiting == 0)
     assert not _refused(journal) and len(case.client.points) == 6
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import geopandas as gpd
@@ -137,6 +138,26 @@ def test_optuna_and_mlflow_say_the_same(place: Path) -> None:
         file.path for file in client.list_artifacts(parent.info.run_id)
     }
     assert int(client.get_model_version_by_alias("tiny", "champion").version) == 1
+
+
+def test_where_a_result_comes_from_is_in_mlflow(place: Path) -> None:
+    """Code, data, split, seed, versions and machine as tags; curves, pictures, system metrics and the best's model."""
+    rows = _rows(place / "results/tiny/leaderboard.csv")
+    client = MlflowClient(f"sqlite:///{place / 'results/mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+    runs = client.search_runs([experiment], "tags.`sn7.kind` = 'trial' and tags.state = 'COMPLETE'")
+    index = json.loads(next((place / "results/prepared").glob("*/index.json")).read_text())
+    for run in runs:
+        tags = run.data.tags
+        assert tags["data_fingerprint"] == index["fingerprint"]
+        assert (tags["validation"], tags["seed"], tags["node_type"]) == ("random:1", "0", "default")
+        assert tags["dirty"] in ("true", "false") and re.fullmatch("[0-9a-f]{40}|unknown", tags["commit"])
+        assert tags["version.torch"] == version("torch") and tags["device"] and tags["host"]
+        assert run.data.metrics["system/system_memory_usage_megabytes"] > 50
+        files = {file.path for file in client.list_artifacts(run.info.run_id, "random-1")}
+        assert files == {"random-1/history.csv", "random-1/tiles.png"}
+        has_model = "model" in {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert has_model == (tags["sn7.trial"] == rows[0]["trial"])
 
 
 def test_the_ensemble_and_its_folds(place: Path) -> None:
