@@ -63,13 +63,15 @@ def image_arrays(image: Image, source: str, separation: bool = False, upscales: 
 
 def _fine_labels(pixels: Footprints | None, raster: RasterImage, scale: int, separation: bool) -> Array:
     """Return labels on the image's grid refined `scale` times, bit-packed; 0 where there are no footprints."""
-    shape = scale * raster.shape[0], scale * raster.shape[1]
-    planes = np.zeros((3 if separation else 1, *shape), np.uint8)
+    height, width = scale * raster.shape[0], scale * raster.shape[1]
+    packed = np.zeros((3 if separation else 1, height, -(-width // 8)), np.uint8)
     if pixels:
-        planes[0] = rasterize_mask(refined(pixels, scale), shape, raster.transform, raster.crs)
+        mask = rasterize_mask(refined(pixels, scale), (height, width), raster.transform, raster.crs)
+        packed[0] = np.packbits(mask, axis=1)
         if separation:
-            planes[1:] = separation_channels(pixels, raster.shape, raster.transform, raster.crs, scale)
-    return np.packbits(planes, axis=2)
+            channels = separation_channels(pixels, raster.shape, raster.transform, raster.crs, scale)
+            packed[1:] = np.packbits(channels, axis=2)
+    return packed
 
 
 def _ceiling(array: Array, oracle: Array) -> tuple[int, int, int]:
