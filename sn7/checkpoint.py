@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sn7.errors import ModelInvalid, ResultsConflict
+from sn7.evaluation import ValidationCounts
 from sn7.files import atomic_file
 from sn7.history import EpochMetrics
 
@@ -29,7 +30,7 @@ __all__ = [
     "save_checkpoint",
 ]
 
-FORMAT = 1
+FORMAT = 2
 _UNREADABLE = (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
 """What torch raises for a file that it did not write, or not to its end."""
 
@@ -48,9 +49,13 @@ class Checkpoint:
     history: list[EpochMetrics]
     """From epoch 1; never empty."""
     best_model: dict[str, Tensor] | None
-    """Weights of the best epoch; None where that is the last of `history`, or where the last one is kept."""
-    tile_counts: Tensor | None
-    """TP, FP and FN of the best epoch's validation tiles, int64 (tiles, 3); None where the last one is kept."""
+    """Weights of the best epoch; None where these are `model`, or where the last epoch is kept."""
+    counts: ValidationCounts | None
+    """Of the best epoch; None where the last one is kept."""
+    average: dict[str, Tensor | int] | None
+    """State of the moving average of the weights, where there is one."""
+    scaler: dict[str, Any] | None
+    """State of the scale of fp16's gradients, where there is one."""
     micro_batch: int
     seconds: float
     """Spent on the training so far."""
@@ -60,8 +65,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, in place of an older one, whole or not at all."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     history = [asdict(metrics) for metrics in checkpoint.history]
+    counts = checkpoint.counts and vars(checkpoint.counts)
     with atomic_file(path) as temporary:
-        torch.save({**content, "format": FORMAT, "history": history}, temporary)
+        torch.save({**content, "format": FORMAT, "history": history, "counts": counts}, temporary)
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
@@ -97,7 +103,8 @@ def _read(path: Path, mmap: bool = False) -> Checkpoint:
         if (found := content.pop("format")) != FORMAT:
             raise ValueError(f"format {found!r}, wanted {FORMAT}")
         history = [EpochMetrics(**metrics) for metrics in content["history"]]
-        return Checkpoint(**{**content, "history": history})
+        counts = content["counts"] and ValidationCounts(**content["counts"])
+        return Checkpoint(**{**content, "history": history, "counts": counts})
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
 

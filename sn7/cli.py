@@ -6,12 +6,12 @@ import warnings
 from collections.abc import Sequence
 
 import sn7
-from sn7.commands import check, download, explore, folds, masks, predict, prepare, sample, train
-from sn7.errors import Sn7Error
+from sn7.commands import check, download, explore, find_lr, folds, masks, predict, prepare, sample, train
+from sn7.errors import Interrupted, Sn7Error
 
 __all__ = ["main"]
 
-COMMANDS = (sample, download, check, explore, prepare, masks, folds, train, predict)
+COMMANDS = (sample, download, check, explore, prepare, masks, folds, find_lr, train, predict)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(options.command(options))
         return 0
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return 130
     except (Sn7Error, OSError) as error:
         if options.verbose:
             raise

@@ -13,39 +13,61 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sn7.augment import enlarge
+from sn7.config import TrainConfig
 from sn7.errors import ModelInvalid
 from sn7.files import atomic_dir, read_json, write_json
+from sn7.learner import default_device
 from sn7.metrics import ThresholdCurve
 from sn7.modeldir import load_model
+from sn7.precision import autocast
 from sn7.tiles import round_up
-from sn7.train import default_device
-from sn7.trainloop import autocast
+from sn7.trainloop import native_probs
 from sn7.unet import normalize
 
 __all__ = ["FORMAT", "Predictor", "fit_threshold", "load_predictor", "save_ensemble"]
 
 FORMAT = 1
 MIN_WINDOW = 512
-"""Side of prediction windows, at least: smaller ones spend more of their pixels on overlap."""
+"""Side of prediction windows as the model sees them, at least: smaller ones spend more of their pixels on overlap."""
 
 
 class Predictor:
-    """One model or the mean of several, ready to predict."""
+    """One model or the mean of several, ready to predict. Members are models with their configurations."""
 
-    def __init__(self, name: str, members: Sequence[nn.Module], threshold: float, window: int) -> None:
+    def __init__(
+        self, name: str, members: Sequence[tuple[nn.Module, TrainConfig]], threshold: float, window: int
+    ) -> None:
         self.name, self.threshold, self.window = name, threshold, window
         self.device = default_device()
-        self.members = [member.to(memory_format=torch.channels_last).to(self.device).eval() for member in members]
+        self.members = [
+            (model.to(memory_format=torch.channels_last).to(self.device).eval(), config) for model, config in members
+        ]
 
     @torch.inference_mode()
     def probs(self, batch: Tensor) -> Tensor:
-        """Return the building probs, float32 (N, H, W) on the CPU, of RGB uint8 (N, 3, H, W)."""
+        """Return the building probs, float32 (N, H, W) on the CPU, of RGB uint8 (N, 3, H, W).
+
+        What overflows in the arithmetic of a member's configuration is computed again in fp32. Raises ModelInvalid
+        where probs are not finite even so.
+        """
         rgb = normalize(batch.to(self.device, non_blocking=True).float() / 255)
-        rgb = rgb.contiguous(memory_format=torch.channels_last)
-        total = torch.zeros(len(batch), *batch.shape[2:], device=self.device)
-        with autocast("auto", self.device):
-            for member in self.members:
-                total += member(rgb).float().softmax(1)[:, 1]
+        probs = self._mean(rgb)
+        if not probs.isfinite().all():
+            probs = self._mean(rgb, "fp32")
+            if not probs.isfinite().all():
+                raise ModelInvalid(
+                    f"{self.name} predicts probs that are not finite; train it again with a lower lr_max."
+                )
+        return probs
+
+    def _mean(self, rgb: Tensor, precision: str = "") -> Tensor:
+        total = torch.zeros(len(rgb), *rgb.shape[2:], device=self.device)
+        for model, config in self.members:
+            enlarged = enlarge(rgb, config.upscale).contiguous(memory_format=torch.channels_last)
+            with autocast(precision or config.precision, self.device):
+                logits = model(enlarged)
+            total += native_probs(logits, config.upscale)
         return (total / len(self.members)).cpu()
 
 
@@ -59,9 +81,12 @@ def load_predictor(folder: Path) -> Predictor:
         paths, threshold = [folder / member for member in content["members"]], content["threshold"]
     else:
         paths, threshold = [folder], 0.5
-    loaded = [load_model(path) for path in paths]
-    window = max(MIN_WINDOW, *(round_up(described.config.tile_size) for _, described in loaded))
-    return Predictor(folder.resolve().name, [model for model, _ in loaded], threshold, window)
+    members = [(model, described.config) for model, described in map(load_model, paths)]
+    window = max(
+        MIN_WINDOW // max(config.upscale for _, config in members),
+        *(round_up(config.tile_size) for _, config in members),
+    )
+    return Predictor(folder.resolve().name, members, threshold, window)
 
 
 def _read_ensemble(folder: Path) -> dict[str, Any]:

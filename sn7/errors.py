@@ -18,6 +18,7 @@ __all__ = [
     "LabelsUnreadable",
     "ModelInvalid",
     "PreparedInvalid",
+    "PretrainedUnusable",
     "ResultsConflict",
     "SceneUnlabelled",
     "Sn7Error",
@@ -116,3 +117,11 @@ class WorkerLost(Sn7Error):
 
 class ArchiveInvalid(Sn7Error):
     """An archive has a wrong checksum, is damaged, or holds what must not be unpacked."""
+
+
+class PretrainedUnusable(Sn7Error):
+    """Weights for an encoder to start from are missing, out of reach, unreadable, or of another model."""
+
+
+class Interrupted(Sn7Error):
+    """A command was asked to stop, and has, in order."""

@@ -4,61 +4,65 @@ Tiles are cut out of the memory maps batch by batch, cross to the device as uint
 there, whole batches at a time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from fastai.torch_core import TensorImage, TensorMask
-from fastai.vision.augment import Brightness, Contrast, Dihedral, Rotate, Saturation, setup_aug_tfms
-from fasttransform import Pipeline
 from torch import Tensor
 
+from sn7.augment import augmentation, enlarge
 from sn7.config import TrainConfig
 from sn7.errors import SplitInvalid
 from sn7.folds import Split
 from sn7.losses import IGNORE
-from sn7.prepared import MASK, RGB, VALID, Prepared
-from sn7.tiles import Tile, cut, training_tiles, validation_tiles
+from sn7.prepared import MASK, RGB, SEPARATION, VALID, Prepared, fine_window
+from sn7.tiles import Tile, around_building, cut, training_tiles, validation_tiles
 from sn7.unet import normalize
 
-__all__ = [
-    "TileLoader",
-    "augmentation",
-    "loaders",
-]
+__all__ = ["TileLoader", "loaders"]
 
-Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Array = npt.NDArray[np.uint8]
 
 
 class TileLoader:
-    """Batches of tiles: float (N, 3, size, size) normalised, channels last; target int64 (N, size, size).
+    """Batches of tiles: RGB float (N, 3, H, W) normalised, channels last; target int64 (N, H, W) as `losses` has it.
 
-    A fresh order each pass where `shuffle`; the last, smaller batch is dropped there, unless it is the only one,
-    because batch normalisation over one or two tiles harms the weights. A batch of more than `micro_batch` tiles
-    (`batch_size`, if none is given) comes in pieces of about the same size, one after the other.
+    H = W = tile size × `upscale`. For training that is a batch, in a fresh order each pass and augmented; the last,
+    smaller one is dropped, unless it is the only one, because batch normalisation over one or two tiles harms the
+    weights. In validation a third part follows, the target on the image's own grid, at which metrics are counted.
+    A batch of more than `micro_batch` tiles (`batch_size`, if none is given) comes in pieces of about the same size,
+    one after the other.
     """
+
+    n_inp = 1
+    """Parts of a batch that the model takes (fastai asks for it)."""
 
     def __init__(
         self,
         prepared: Prepared,
         tiles: list[Tile],
-        batch_size: int,
+        config: TrainConfig,
         device: torch.device,
-        augment: Augmentation | None = None,
-        shuffle: bool = False,
-        seed: int = 0,
+        training: bool,
         micro_batch: int | None = None,
     ) -> None:
-        self.tiles, self.batch_size, self.device = tiles, batch_size, device
-        self.augment, self.shuffle = augment, shuffle
-        self.order = np.random.default_rng(seed)
-        self.arrays = {tile.image.array: prepared.pixels(tile.image) for tile in tiles}
-        self.batch_tiles = min(batch_size, len(tiles))
+        self.tiles, self.config, self.device, self.training = tiles, config, device, training
+        self.augment = augmentation(config) if training else None
+        self.order = np.random.default_rng(config.seed)
+        images = {tile.image.array: tile.image for tile in tiles}
+        self.arrays = {path: prepared.pixels(image) for path, image in images.items()}
+        self.fine = (
+            {path: prepared.fine_labels(image, config.upscale) for path, image in images.items()}
+            if config.upscale > 1
+            else {}
+        )
+        self.scenes = sorted({image.scene for image in images.values()})
+        self.batch_tiles = min(config.batch_size, len(tiles))
         """Tiles of a whole batch."""
-        self.pass_tiles = len(tiles) // self.batch_tiles * self.batch_tiles if shuffle else len(tiles)
+        self.pass_tiles = len(tiles) // self.batch_tiles * self.batch_tiles if training else len(tiles)
         """Tiles of one pass."""
-        self.pieces = _pieces(self.pass_tiles, self.batch_tiles, micro_batch or batch_size)
+        self.pieces = _pieces(self.pass_tiles, self.batch_tiles, micro_batch or config.batch_size)
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -68,22 +72,49 @@ class TileLoader:
         self.device = device
         return self
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self.order.permutation(len(self.tiles)) if self.shuffle else np.arange(len(self.tiles))
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        order = self.order.permutation(len(self.tiles)) if self.training else np.arange(len(self.tiles))
         for piece in self.pieces:
-            yield self.batch([self.tiles[k] for k in order[piece]])
+            tiles = [self.tiles[k] for k in order[piece]]
+            if self.training and self.config.tile_placement == "buildings":
+                tiles = [around_building(self.arrays[tile.image.array], tile, self.order) for tile in tiles]
+            yield self.batch(tiles)
 
-    def batch(self, tiles: list[Tile]) -> tuple[Tensor, Tensor]:
-        """Return images and targets of the tiles, augmented where the loader does that."""
-        stack = torch.from_numpy(np.stack([cut(self.arrays[tile.image.array], tile) for tile in tiles]))
-        if self.device.type == "cuda":
-            stack = stack.pin_memory()
-        stack = stack.to(self.device, non_blocking=True)
-        rgb = stack[:, RGB].float() / 255
-        target = torch.where(stack[:, VALID] > 0, stack[:, MASK].long(), IGNORE)
+    def batch(self, tiles: list[Tile]) -> tuple[Tensor, ...]:
+        """Return images and targets of the tiles, augmented in training, else with the targets on the native grid."""
+        parts = [cut(self.arrays[tile.image.array], tile) for tile in tiles]
+        native = np.stack([self._labels(part[MASK:VALID], part[SEPARATION], part[VALID]) for part in parts])
+        rgb = self._send(np.stack([part[RGB] for part in parts])).float() / 255
+        target = self._send(native if self.config.upscale == 1 else self._fine_labels(tiles, parts)).long()
         if self.augment:
             rgb, target = self.augment(rgb, target)
-        return normalize(rgb).contiguous(memory_format=torch.channels_last), target
+        else:
+            rgb = enlarge(rgb, self.config.upscale)
+        rgb = normalize(rgb).contiguous(memory_format=torch.channels_last)
+        if self.training:
+            return rgb, target
+        return rgb, target, target if self.config.upscale == 1 else self._send(native).long()
+
+    def _fine_labels(self, tiles: list[Tile], parts: list[Array]) -> Array:
+        """Return the labels of tiles rasterised at `upscale`, uint8 (N, H, W)."""
+        scale, labels = self.config.upscale, []
+        for tile, part in zip(tiles, parts, strict=True):
+            planes = fine_window(self.fine[tile.image.array], scale, tile.row, tile.col, tile.size)
+            valid = part[VALID].repeat(scale, axis=0).repeat(scale, axis=1)
+            labels.append(self._labels(planes[:1], planes[1:], valid))
+        return np.stack(labels)
+
+    def _labels(self, mask: Array, separation: Array, valid: Array) -> Array:
+        """Return a tile's labels in one plane, uint8 (h, w): see sn7.losses for its bits."""
+        labels = mask[0].copy()
+        if self.config.separation_weight > 0:
+            labels |= (separation[0] << 1) | (separation[1] << 2)
+        labels[valid == 0] = IGNORE
+        return labels
+
+    def _send(self, array: Array) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
 
 
 def _pieces(tiles: int, batch: int, most: int) -> list[npt.NDArray[np.int64]]:
@@ -92,48 +123,21 @@ def _pieces(tiles: int, batch: int, most: int) -> list[npt.NDArray[np.int64]]:
     return [piece for places in batches for piece in np.array_split(places, -(-len(places) // most))]
 
 
-def augmentation(config: TrainConfig) -> Augmentation | None:
-    """Return the batch-wise augmentation of a configuration, or None where all of it is switched off.
-
-    It takes RGB float (N, 3, H, W) in [0, 1] and the target, and returns both. Geometry is drawn per tile and
-    applied in one resampling: bilinear for the image, nearest for the target, reflected at the border.
-    """
-    transforms = []
-    if config.dihedral > 0:
-        transforms.append(Dihedral(p=config.dihedral))
-    if config.rotate > 0:
-        transforms.append(Rotate(max_deg=180, p=config.rotate))
-    for kind, strength in (
-        (Brightness, config.brightness),
-        (Contrast, config.contrast),
-        (Saturation, config.saturation),
-    ):
-        if strength > 0:
-            transforms.append(kind(max_lighting=strength))
-    if not transforms:
-        return None
-    pipeline = Pipeline(setup_aug_tfms(transforms), split_idx=0)
-
-    def augment(rgb: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        image, mask = pipeline((TensorImage(rgb), TensorMask(target)))
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()
-
-    return augment
-
-
 def loaders(
     config: TrainConfig, prepared: Prepared, split: Split, device: torch.device, micro_batch: int | None = None
 ) -> tuple[TileLoader, TileLoader]:
     """Return the training and the validation loader of a split, with at most `micro_batch` tiles in a piece.
 
-    Raises SplitInvalid where either has no tile.
+    Raises SplitInvalid where either has no tile, PreparedInvalid where the set lacks the labels that `upscale` or
+    `separation_weight` ask for.
     """
+    upscales = (config.upscale,) if config.upscale > 1 else ()
+    prepared.require_labels(upscales, separation=config.separation_weight > 0)
     training = training_tiles(prepared, split.training, config)
     validation = validation_tiles(prepared, split.validation, config)
     if not validation:
         raise SplitInvalid(f"split {split.name} has no labelled image in its validation scenes; choose other scenes.")
-    batch, micro = config.batch_size, micro_batch
     return (
-        TileLoader(prepared, training, batch, device, augmentation(config), True, config.seed, micro),
-        TileLoader(prepared, validation, batch, device, micro_batch=micro),
+        TileLoader(prepared, training, config, device, True, micro_batch),
+        TileLoader(prepared, validation, config, device, False, micro_batch),
     )

@@ -10,20 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from fastai.optimizer import Adam
 from fastai.torch_core import set_seed
-from torch import Tensor, nn
+from torch import Tensor
 
+from sn7.augment import augmentation, enlarge
 from sn7.config import TrainConfig
-from sn7.loader import Augmentation, augmentation
-from sn7.losses import WeightedCrossEntropy
+from sn7.learner import default_device
+from sn7.losses import build_loss
+from sn7.precision import autocast, out_of_memory
 from sn7.tiles import round_up
-from sn7.train import default_device
-from sn7.trainloop import autocast, out_of_memory
 from sn7.unet import build_unet, normalize, parameter_groups
 
-__all__ = ["BatchCost", "device_name", "measure_batch"]
+__all__ = ["BatchCost", "Rehearsal", "device_name", "free_mib", "measure_batch", "release"]
 
 MIB = 2**20
 
@@ -70,7 +71,7 @@ def measure_batch(config: TrainConfig, device: torch.device | None = None, batch
     set_seed(config.seed, reproducible=True)  # as in a training: it forbids the faster of cuDNN's algorithms
     batch, peak, rates = config.batch_size, 0.0, (0.0, 0.0)
     while batch:
-        _release(device)
+        release(device)
         try:
             rates = _rates(config, batch, device, batches)
             peak = _peak_mib(device)
@@ -80,7 +81,7 @@ def measure_batch(config: TrainConfig, device: torch.device | None = None, batch
                 raise
         # Halved out here, where the exception, and with it the model in its traceback, is gone.
         batch //= 2
-    _release(device)
+    release(device)
     fits = batch == config.batch_size
     return BatchCost(
         encoder=config.encoder,
@@ -108,47 +109,60 @@ def device_name(device: torch.device | None = None) -> str:
 
 def _rates(config: TrainConfig, batch: int, device: torch.device, batches: int) -> tuple[float, float]:
     """Return tiles a second in training and in validation, of `batch` tiles at a time."""
-    model = build_unet(config).to(memory_format=torch.channels_last).to(device)
-    loss_func = WeightedCrossEntropy(config.building_weight).to(device)
-    optimizer = Adam(parameter_groups(model), lr=config.lr_max, wd=config.weight_decay)
-    training = _RandomTiles(batch, config.tile_size, device, augmentation(config))
-    validation = _RandomTiles(batch, round_up(config.tile_size), device, None)
+    rehearsal = Rehearsal(config, batch, device)
+    training = _rate(rehearsal.train_step, batch, device, batches)
+    return training, _rate(rehearsal.validation_step, batch, device, batches)
 
-    def train_step() -> None:
-        _loss(model, loss_func, training.batch(), config, device).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+
+class Rehearsal:
+    """The steps of a training of `config`, with `batch` random tiles at a time."""
+
+    def __init__(self, config: TrainConfig, batch: int, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.model = build_unet(config).to(memory_format=torch.channels_last).to(device)
+        self.loss_func = build_loss(config).to(device)
+        self.optimizer = Adam(parameter_groups(self.model), lr=config.lr_max, wd=config.weight_decay)
+        self.training = _RandomTiles(config, batch, config.tile_size, device, training=True)
+        self.validation = _RandomTiles(config, batch, round_up(config.tile_size), device, training=False)
+
+    def loss(self) -> Tensor:
+        """Return the loss of a training batch."""
+        self.model.train()
+        return self._loss(self.training.batch())
+
+    def train_step(self) -> None:
+        """Make one optimizer step."""
+        self.loss().backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     @torch.no_grad()
-    def validation_step() -> None:
-        _loss(model, loss_func, validation.batch(), config, device)
+    def validation_step(self) -> None:
+        """Predict the slightly larger validation tiles."""
+        self.model.eval()
+        self._loss(self.validation.batch())
 
-    model.train()
-    rate = _rate(train_step, batch, device, batches)
-    model.eval()
-    return rate, _rate(validation_step, batch, device, batches)
-
-
-def _loss(
-    model: nn.Module, loss_func: nn.Module, batch: tuple[Tensor, Tensor], config: TrainConfig, device: torch.device
-) -> Tensor:
-    with autocast(config.precision, device):
-        loss: Tensor = loss_func(model(batch[0]), batch[1])
-    return loss
+    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        with autocast(self.config.precision, self.device):
+            loss: Tensor = self.loss_func(self.model(batch[0]), batch[1])
+        return loss
 
 
 class _RandomTiles:
     """Batches like TileLoader's, from the same random bytes each time."""
 
-    def __init__(self, count: int, size: int, device: torch.device, augment: Augmentation | None) -> None:
+    def __init__(self, config: TrainConfig, count: int, size: int, device: torch.device, training: bool) -> None:
+        fine, self.upscale = size * config.upscale, config.upscale
         self.rgb = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
-        self.target = torch.randint(0, 2, (count, size, size), device=device)
-        self.augment = augment
+        self.target = torch.randint(0, 2, (count, fine, fine), device=device)
+        self.augment = augmentation(config) if training else None
 
     def batch(self) -> tuple[Tensor, Tensor]:
         rgb, target = self.rgb.float() / 255, self.target
         if self.augment:
             rgb, target = self.augment(rgb, target)
+        else:
+            rgb = enlarge(rgb, self.upscale)
         return normalize(rgb).contiguous(memory_format=torch.channels_last), target
 
 
@@ -167,7 +181,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _release(device: torch.device) -> None:
+def release(device: torch.device) -> None:
     """Give back what earlier batches held, and begin a new peak where that can be done."""
     gc.collect()  # a model and its hooks refer to each other
     if device.type == "cuda":
@@ -190,6 +204,13 @@ def _total_mib(device: torch.device) -> float:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = _group_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
     return min([physical, *limits]) / MIB
+
+
+def free_mib(device: torch.device) -> float:
+    """Return the memory of the device that nobody holds, MiB; of a processor at most what this process may have."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0]) / MIB
+    return min(psutil.virtual_memory().available / MIB, _total_mib(device))
 
 
 def _group_limits(groups: Path, root: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""Image, mask and probs side by side: of one crop, or of a model's best and worst tiles.
+"""Image, mask and probs side by side: of one crop, or of validation tiles of a model.
 
 Apart from `figures`, so that a training can draw them on a node that has no geospatial library.
 """
@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,8 @@ from sn7.files import atomic_file
 __all__ = ["TilePicture", "save_picture", "tile_sheet", "triptych"]
 
 _INVALID = (128, 128, 128)
-_PANEL, _GAP, _TITLE = 294, 9, 30
-"""Side, distance and height of the title of a panel, in pixels: three make a picture of about 900."""
-_WIDTH = 3 * _PANEL + 2 * _GAP
+_WIDTH, _GAP, _TITLE = 900, 9, 30
+"""Width of a row of panels, distance between two, height of the title above them, in pixels."""
 _PROBS = (colormaps["inferno"](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
 
 
@@ -43,46 +43,59 @@ def triptych(
     RGB is uint8 (3, h, w), mask uint8 {0, 1} (h, w), probs float32 (h, w), NaN (grey) if invalid.
     A building is a few pixels wide, and a panel 294: give a crop of about that size or less.
     """
-    picture = _panels(rgb, mask, probs)
+    picture = _panels([_colours(rgb), _grey(mask), _heat(probs)])
     for number, title in enumerate(("image", "mask", "prediction (probs)")):
-        _write(picture, title, number * (_PANEL + _GAP))
+        _write(picture, title, number * (_WIDTH + _GAP) // 3)
     _colour_bar(picture)
     save_picture(picture, path)
 
 
-def tile_sheet(best: Sequence[TilePicture], worst: Sequence[TilePicture], path: Path) -> None:
-    """Write tiles as rows of image, mask and prediction, the best on the left, the worst on the right, as PNG.
+def tile_sheet(tiles: Sequence[TilePicture], path: Path) -> None:
+    """Write tiles, one at least, one below the other, each as image, target, prediction and probs, as PNG.
 
-    Atomically; about 1,830 px wide where there are any of the worst, else 900. Needs one tile at least.
+    Atomically; 900 px wide. The prediction is probs >= 0.5.
     """
-    columns = [[_row(tile) for tile in tiles] for tiles in (best, worst) if tiles]
-    height = max(sum(row.height + _GAP for row in column) for column in columns) - _GAP
-    between = 3 * _GAP
-    sheet = Image.new("RGB", (len(columns) * (_WIDTH + between) - between, height), "white")
-    for number, column in enumerate(columns):
-        top = 0
-        for row in column:
-            sheet.paste(row, (number * (_WIDTH + between), top))
-            top += row.height + _GAP
+    rows = [_row(tile) for tile in tiles]
+    sheet = Image.new("RGB", (_WIDTH, sum(row.height + _GAP for row in rows) - _GAP), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height + _GAP
     save_picture(sheet, path)
 
 
 def _row(tile: TilePicture) -> Image.Image:
-    picture = _panels(tile.rgb, tile.mask, tile.probs)
+    predicted = np.where(np.isnan(tile.probs)[..., None], _INVALID, _grey(tile.probs >= 0.5))
+    picture = _panels([_colours(tile.rgb), _grey(tile.mask), predicted, _heat(tile.probs)])
     _write(picture, tile.title, 0)
     _colour_bar(picture)
     return picture
 
 
-def _panels(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], probs: npt.NDArray[np.float32]) -> Image.Image:
-    """Return the three panels below an empty line for a title."""
-    share = np.nan_to_num(probs, nan=0.0) * 255
-    prediction = np.where(np.isnan(probs)[..., None], _INVALID, _PROBS[share.round().astype(np.uint8)])
-    height = round(_PANEL * mask.shape[0] / mask.shape[1])
+def _panels(panels: Sequence[npt.NDArray[Any]]) -> Image.Image:
+    """Return pictures (h, w, 3) of one shape side by side, below an empty line for a title."""
+    side = (_WIDTH + _GAP) // len(panels) - _GAP
+    height = round(side * panels[0].shape[0] / panels[0].shape[1])
     picture = Image.new("RGB", (_WIDTH, height + _TITLE), "white")
-    for number, pixels in enumerate((rgb.transpose(1, 2, 0), np.repeat(mask[..., None] * 255, 3, axis=2), prediction)):
-        picture.paste(_resize(pixels.astype(np.uint8), _PANEL, height), (number * (_PANEL + _GAP), _TITLE))
+    for number, pixels in enumerate(panels):
+        left = number * (_WIDTH + _GAP) // len(panels)
+        picture.paste(_resize(pixels.astype(np.uint8), side, height), (left, _TITLE))
     return picture
+
+
+def _colours(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    return rgb.transpose(1, 2, 0)
+
+
+def _grey(mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a mask as white on black."""
+    return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
+
+
+def _heat(probs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """Return probs in colours, grey where they are NaN."""
+    share = np.nan_to_num(probs, nan=0.0) * 255
+    return np.where(np.isnan(probs)[..., None], _INVALID, _PROBS[share.round().astype(np.uint8)])
 
 
 def _resize(pixels: npt.NDArray[np.uint8], width: int, height: int) -> Image.Image:

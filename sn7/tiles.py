@@ -16,6 +16,7 @@ from sn7.prepared import MASK, VALID, Prepared, PreparedImage
 __all__ = [
     "Sampling",
     "Tile",
+    "around_building",
     "cut",
     "round_up",
     "sampling",
@@ -142,3 +143,20 @@ def cut(array: npt.NDArray[np.uint8], tile: Tile) -> npt.NDArray[np.uint8]:
     out[VALID, : tile.new_row - tile.row] = 0
     out[VALID, :, : tile.new_col - tile.col] = 0
     return out
+
+
+def around_building(array: npt.NDArray[np.uint8], tile: Tile, order: np.random.Generator) -> Tile:
+    """Return a crop of the tile's size around one of its building pixels, drawn from `order`, inside the image.
+
+    The pixel is the centre, but near the image's border. A tile without a building stays as it is.
+    """
+    part = cut(array, tile)
+    places = np.flatnonzero(part[MASK] & part[VALID])
+    if not len(places):
+        return tile
+    row, col = np.unravel_index(order.choice(places), part.shape[1:])
+    top = tile.row + int(row) - tile.size // 2
+    left = tile.col + int(col) - tile.size // 2
+    height, width = array.shape[1:]
+    top, left = max(0, min(top, height - tile.size)), max(0, min(left, width - tile.size))
+    return Tile(tile.image, top, left, tile.size, top, left)

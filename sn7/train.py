@@ -2,7 +2,8 @@
 
 OUT/model/          the model folder of the best epoch, or of the last
 OUT/history.csv     a row an epoch
-OUT/tiles.png       the validation tiles that this model does best and worst on
+OUT/tiles.png       validation tiles that this model does best, middling and worst on
+OUT/curves.png      loss and Dice over the epochs, Dice over the threshold
 OUT/checkpoint.pt   where an interrupted training goes on; gone when it has ended
 OUT/result.json     written last: a folder that has it is complete
 """
@@ -18,17 +19,21 @@ from safetensors.torch import load_file
 
 from sn7.checkpoint import checkpoint_history, require_same
 from sn7.config import TrainConfig
-from sn7.errors import ModelInvalid
+from sn7.curves import draw_curves
+from sn7.errors import ConfigError, ModelInvalid
+from sn7.evaluation import Evaluation, evaluate, scene_curves
 from sn7.files import read_json, write_json
 from sn7.folds import Split
 from sn7.history import EpochMetrics, read_rows
+from sn7.loader import TileLoader
+from sn7.metrics import Counts, ThresholdCurve
 from sn7.modeldir import read_model
 from sn7.prepared import Prepared
 from sn7.tiles import Sampling, sampling
 from sn7.tilesheet import draw_tiles
-from sn7.training import CHECKPOINT, Keep, Report, Trained, Training, default_device
+from sn7.training import CHECKPOINT, Keep, Report, Trained, Training
 
-__all__ = ["EpochMetrics", "Report", "TrainResult", "default_device", "read_history", "read_result", "train"]
+__all__ = ["EpochMetrics", "Report", "TrainResult", "read_history", "read_result", "train"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class TrainResult:
     training_tiles: int
     validation_tiles: int
     sampling: Sampling
+    evaluation: Evaluation
+    """Of the epoch whose model is kept."""
     parameters: int
     seconds: float
     """In all starts, without the time between them and what was lost by an interruption."""
@@ -57,7 +64,7 @@ def train(
     resume: bool = False,
     urgent: Callable[[], bool] | None = None,
 ) -> TrainResult:
-    """Train one U-Net and write `out/model`, `out/history.csv`, `out/tiles.png` and `out/result.json`.
+    """Train one U-Net and write `out/model`, `out/history.csv`, two pictures and `out/result.json`.
 
     The best epoch is that of the highest validation Dice at probs >= 0.5. A model that is then judged on the same
     validation scenes must be of the last epoch instead (`keep`), since the choice has seen them. Seeds torch, numpy
@@ -69,10 +76,15 @@ def train(
     not suffice, it continues with half as many tiles in memory at once, and still `batch_size` in an optimizer step;
     each epoch is reported once.
 
-    Raises EncoderUnknown, SplitInvalid, PreparedInvalid, or TrainingDiverged when a loss is not finite; with `resume`
+    Raises ConfigError where batch_size is still "auto" (see sn7.autobatch), EncoderUnknown, PretrainedUnusable,
+    SplitInvalid, PreparedInvalid, or TrainingDiverged when a loss is not finite; with `resume`
     also ResultsConflict where `out` holds another training, and ModelInvalid where its checkpoint is damaged. What was
     written until then stays.
     """
+    if config.batch_size == "auto":
+        raise ConfigError(
+            "batch_size = 'auto' depends on the device; wanted the number that sn7.autobatch finds there."
+        )
     training = Training(config, prepared, split, out, report, keep, urgent)
     ended = _ended(out, training.identity) if resume else None
     if not resume or ended:
@@ -81,13 +93,16 @@ def train(
         return ended
     _clear(out)
     trained = training.run()
+    curves = scene_curves(trained.counts, trained.validation.scenes)
     _draw(trained, config, out)
+    draw_curves(trained.history, sum(curves.values(), start=ThresholdCurve.empty()), out / "curves.png")
     result = TrainResult(
         best=max(trained.history, key=lambda metrics: metrics.dice),
         epochs=len(trained.history),
         training_tiles=len(trained.training.tiles),
         validation_tiles=len(trained.validation.tiles),
         sampling=sampling(prepared, split.training, config, len(trained.training.tiles)),
+        evaluation=evaluate(curves, _ceiling(trained.validation), config.seed),
         parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
         seconds=training.seconds,
         continued_after=training.continued_after or 0,
@@ -110,7 +125,7 @@ def _ended(out: Path, identity: dict[str, Any]) -> TrainResult | None:
 
 def _clear(out: Path) -> None:
     """Remove what says that a training has ended here, and what a killed one left half written."""
-    for name in ("result.json", "tiles.png"):
+    for name in ("result.json", "tiles.png", "curves.png"):
         (out / name).unlink(missing_ok=True)
     for path in out.glob(".tmp-*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -119,7 +134,12 @@ def _clear(out: Path) -> None:
 def _draw(trained: Trained, config: TrainConfig, out: Path) -> None:
     weights = load_file(out / "model" / "weights.safetensors")
     trained.model.load_state_dict(weights)
-    draw_tiles(trained.model, trained.validation, trained.tile_counts, config.precision, out / "tiles.png")
+    draw_tiles(trained.model, trained.validation, trained.counts.tiles, out / "tiles.png")
+
+
+def _ceiling(validation: TileLoader) -> Counts:
+    images = {tile.image.array: tile.image for tile in validation.tiles}
+    return sum((Counts(*image.ceiling) for image in images.values()), start=Counts())
 
 
 def read_history(out: Path) -> list[EpochMetrics]:
@@ -143,6 +163,7 @@ def read_result(out: Path) -> TrainResult | None:
     try:
         content: dict[str, Any] = read_json(path)
         best, sampled = EpochMetrics(**content["best"]), Sampling(**content["sampling"])
-        return TrainResult(**{**content, "best": best, "sampling": sampled})
+        evaluation = Evaluation(**content["evaluation"])
+        return TrainResult(**{**content, "best": best, "sampling": sampled, "evaluation": evaluation})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelInvalid(f"{path} cannot be read ({error}); remove {out} and train again.") from error

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import Learner  # schedule adds fit_one_cycle to Learner
-from fastai.data.core import DataLoaders
+from fastai.callback.schedule import Learner
 from fastai.torch_core import set_seed
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -21,16 +19,19 @@ from torch import Tensor, nn
 from sn7.checkpoint import Checkpoint, load_checkpoint, random_states, restore_random_states, save_checkpoint
 from sn7.config import TrainConfig
 from sn7.errors import ModelInvalid
+from sn7.evaluation import ValidationCounts
 from sn7.folds import Split
 from sn7.history import EpochMetrics, write_rows
+from sn7.learner import default_device, open_learner, rates
 from sn7.loader import TileLoader, loaders
-from sn7.losses import WeightedCrossEntropy
 from sn7.modeldir import read_model, save_model
+from sn7.precision import out_of_memory
 from sn7.prepared import Prepared
-from sn7.trainloop import BatchBar, Pieces, Precision, TrainLoss, ValidationMetrics, out_of_memory
-from sn7.unet import build_unet, parameter_groups
+from sn7.pretrained import load_pretrained
+from sn7.trainloop import BatchBar, TrainLoss, ValidationMetrics
+from sn7.unet import build_unet
 
-__all__ = ["CHECKPOINT", "Keep", "Report", "Trained", "Training", "default_device"]
+__all__ = ["CHECKPOINT", "Keep", "Report", "Trained", "Training"]
 
 CHECKPOINT = "checkpoint.pt"
 PAUSE = 20
@@ -39,11 +40,6 @@ PAUSE = 20
 Keep = Literal["best", "last"]
 Report = Callable[[EpochMetrics], None]
 """Called after each epoch; an exception from it ends the training and passes through."""
-
-
-def default_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,8 @@ class Trained:
     training: TileLoader
     validation: TileLoader
     history: list[EpochMetrics]
-    tile_counts: Tensor
-    """TP, FP and FN of each validation tile in the epoch whose model is kept, int64 (tiles, 3)."""
+    counts: ValidationCounts
+    """Of the epoch whose model is kept."""
 
 
 class Training:
@@ -79,7 +75,7 @@ class Training:
         self.identity: dict[str, Any] = {"config": config.to_dict(), **self.about}
         self.micro_batch = self.largest = config.batch_size
         self.history: list[EpochMetrics] = []
-        self.tile_counts: Tensor | None = None
+        self.counts: ValidationCounts | None = None
         self.reporting, self.reported = False, 0
         self.continued_after: int | None = None
 
@@ -113,43 +109,35 @@ class Training:
         self._take_over(checkpoint)
         training, validation = loaders(self.config, self.prepared, self.split, self.device, self.micro_batch)
         self.largest = max(len(piece) for loader in (training, validation) for piece in loader.pieces)
-        model = build_unet(self.config).to(memory_format=torch.channels_last).to(self.device)
-        precision, bar = Precision(self.config.precision, self.device), BatchBar(len(self.history))
-        with closing(precision), closing(bar):
-            learner = self._learner(model, training, validation)
-            learner.add_cbs([precision, bar])
+        model = build_unet(self.config)
+        if not checkpoint:
+            load_pretrained(model, self.config)
+        model = model.to(memory_format=torch.channels_last).to(self.device)
+        with (
+            closing(BatchBar(len(self.history))) as bar,
+            open_learner(self.config, model, training, validation, self.device) as learner,
+        ):
+            learner.add_cbs([TrainLoss(), bar])
+            learner.add_cb(ValidationMetrics(partial(self._after_epoch, learner), self.micro_batch))
             if checkpoint:
                 self._restore(checkpoint, learner)
                 del checkpoint  # as large as the training itself, on the CPU
-            # fastai spreads a slice of rates geometrically over the parameter groups: stem, encoder, decoder.
-            rates = slice(self.config.lr_max * self.config.encoder_lr_factor, self.config.lr_max)
-            learner.fit_one_cycle(self.config.epochs, rates, wd=self.config.weight_decay, start_epoch=len(self.history))
-        assert self.tile_counts is not None
-        return Trained(model, training, validation, self.history, self.tile_counts)
+            learner.fit_one_cycle(
+                self.config.epochs, rates(self.config, self.config.lr_max), start_epoch=len(self.history)
+            )
+        assert self.counts is not None
+        return Trained(model, training, validation, self.history, self.counts)
 
     def _take_over(self, checkpoint: Checkpoint | None) -> None:
         """Stand where the checkpoint stands, or before the first epoch."""
         self.history = list(checkpoint.history) if checkpoint else []
-        self.tile_counts = checkpoint.tile_counts if checkpoint else None
+        self.counts = checkpoint.counts if checkpoint else None
         self.checkpoint_due = 0.0
         if checkpoint:
             self.micro_batch = min(self.micro_batch, checkpoint.micro_batch)
         if self.continued_after is None:
             self.continued_after = self.reported = len(self.history)
             self.started -= checkpoint.seconds if checkpoint else 0.0
-
-    def _learner(self, model: nn.Module, training: TileLoader, validation: TileLoader) -> Learner:
-        learner = Learner(
-            DataLoaders(training, validation, device=self.device),
-            model,
-            loss_func=WeightedCrossEntropy(self.config.building_weight).to(self.device),
-            splitter=parameter_groups,
-            cbs=[Pieces(), TrainLoss()],
-        )
-        learner.remove_cb(ProgressCallback)
-        learner.logger = lambda _: None
-        learner.add_cb(ValidationMetrics(partial(self._after_epoch, learner), self.micro_batch))
-        return learner
 
     def _restore(self, checkpoint: Checkpoint, learner: Learner) -> None:
         """Give learner, random states and model folder what they had when the checkpoint was written."""
@@ -163,6 +151,10 @@ class Training:
             model.load_state_dict(checkpoint.model)
             state = [{name: self._on_device(value) for name, value in one.items()} for one in checkpoint.optimizer]
             learner.opt.load_state_dict({"state": state, "hypers": learner.opt.hypers})
+            if checkpoint.average:
+                learner.moving_average.restore(checkpoint.average)
+            if learner.steps.scaler and checkpoint.scaler:
+                learner.steps.scaler.load_state_dict(checkpoint.scaler)
             restore_random_states(checkpoint.random, learner.dls.train.order)
         except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
             if out_of_memory(error):
@@ -173,13 +165,15 @@ class Training:
     def _on_device(self, value: Any) -> Any:
         return value.to(self.device) if isinstance(value, Tensor) else value
 
-    def _after_epoch(self, learner: Learner, metrics: EpochMetrics, tile_counts: Tensor) -> None:
+    def _after_epoch(self, learner: Learner, metrics: EpochMetrics, counts: ValidationCounts) -> None:
         improved = not self.history or metrics.dice > max(map(_dice, self.history))
         last = metrics.epoch == self.config.epochs
         self.history.append(metrics)
         if improved if self.keep == "best" else last:
             self._save_model(learner.model, metrics)
-            self.tile_counts = tile_counts
+            self.counts = counts
+        if self.config.ema_decay:
+            learner.moving_average.swap()  # the model has its own weights again
         write_rows(self.out / "history.csv", self.history)
         if not last and self._checkpoint_is_due():
             self._save_checkpoint(learner)
@@ -194,15 +188,18 @@ class Training:
 
     def _save_checkpoint(self, learner: Learner) -> None:
         started = time.monotonic()
-        best_is_older = self.keep == "best" and max(self.history, key=_dice) is not self.history[-1]
+        best_is_live = max(self.history, key=_dice) is self.history[-1] and not self.config.ema_decay
+        best_elsewhere = self.keep == "best" and not best_is_live
         checkpoint = Checkpoint(
             identity=self.identity,
             model=learner.model.state_dict(),
             optimizer=list(learner.opt.state_dict()["state"]),
             random=random_states(learner.dls.train.order),
             history=self.history,
-            best_model=load_file(self.out / "model" / "weights.safetensors") if best_is_older else None,
-            tile_counts=self.tile_counts,
+            best_model=load_file(self.out / "model" / "weights.safetensors") if best_elsewhere else None,
+            counts=self.counts,
+            average=learner.moving_average.state() if self.config.ema_decay else None,
+            scaler=learner.steps.scaler.state_dict() if learner.steps.scaler else None,
             micro_batch=self.micro_batch,
             seconds=self.seconds,
         )

@@ -1,4 +1,4 @@
-"""What happens inside fastai's training loop: precision, pieces of a batch, losses and metrics.
+"""What is counted inside fastai's training loop: losses, metrics, speed, memory.
 
 Losses and metrics stay on the device until the end of an epoch: there is no synchronisation a batch.
 """
@@ -8,94 +8,26 @@ import time
 from collections.abc import Callable
 
 import torch
-from fastai.callback.core import Callback, CancelBatchException
-from fastai.callback.schedule import ParamScheduler
+from fastai.callback.core import Callback
 from fastai.learner import Recorder
 from fastcore.basics import getcallable
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
 from sn7.errors import TrainingDiverged
+from sn7.evaluation import ValidationCounts
 from sn7.history import EpochMetrics
-from sn7.metrics import Counts
+from sn7.losses import IGNORE, background, building
+from sn7.metrics import BINS, Counts
 
-__all__ = [
-    "BatchBar",
-    "Pieces",
-    "Precision",
-    "TrainLoss",
-    "ValidationMetrics",
-    "autocast",
-    "out_of_memory",
-]
+__all__ = ["BatchBar", "TrainLoss", "ValidationMetrics", "native_probs"]
 
 
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Return the context that a forward pass runs in.
-
-    `auto` is bf16 where the hardware computes in it (other processors emulate it, slower than fp32).
-    """
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()
-    enabled = precision == "bf16" or (precision == "auto" and native)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether torch, on the GPU or the CPU, has said that there is not enough memory."""
-    text = str(error).lower()
-    said = any(words in text for words in ("out of memory", "can't allocate memory", "status_alloc_failed"))
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and said)
-
-
-class Precision(Callback):
-    """Runs forward pass and loss in the wanted arithmetic; weights, gradients and optimizer stay fp32."""
-
-    def __init__(self, precision: str, device: torch.device) -> None:
-        self.context, self.entered = autocast(precision, device), False
-
-    def before_batch(self) -> None:
-        self.context.__enter__()
-        self.entered = True
-
-    def after_loss(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the arithmetic; after an error in the forward pass nothing else does."""
-        if self.entered:
-            self.context.__exit__(None, None, None)
-        self.entered = False
-
-
-class Pieces(Callback):
-    """One optimizer step a batch, in however many pieces it comes: their gradients add up, weighted by tiles.
-
-    That makes the gradient of the mean over the pieces of their losses, each weighted by its share of the tiles.
-    """
-
-    order, run_valid = ParamScheduler.order + 1, False
-
-    def before_train(self) -> None:
-        self.seen = 0
-
-    def before_batch(self) -> None:
-        # fastai's schedule moves on with each piece; a batch has the rates of its first one.
-        if self.seen == 0:
-            self.rates = [dict(hypers) for hypers in self.opt.hypers]
-        for hypers, rates in zip(self.opt.hypers, self.rates, strict=True):
-            hypers.update(rates)
-
-    def after_loss(self) -> None:
-        self.learn.loss_grad = self.loss_grad * (len(self.y) / self.dls.train.batch_tiles)
-
-    def before_step(self) -> None:
-        self.seen += len(self.y)
-        if self.seen < self.dls.train.batch_tiles:
-            raise CancelBatchException
-        self.seen = 0
+def native_probs(logits: Tensor, upscale: int) -> Tensor:
+    """Return the building probs on the image's own grid, float32 (N, h, w), of logits (N, 2 or 4, H, W)."""
+    probs = logits[:, :2].float().softmax(dim=1)[:, 1]
+    return probs if upscale == 1 else avg_pool2d(probs, upscale)
 
 
 class _Plain(Callback):
@@ -117,12 +49,12 @@ class TrainLoss(_Plain):
     def after_batch(self) -> None:
         if self.training:
             batch_tiles = self.dls.train.batch_tiles
-            part = self.loss.detach() * (len(self.y) / batch_tiles)
+            part = self.loss.detach() * (len(self.yb[0]) / batch_tiles)
             if self.tiles % batch_tiles == 0:
                 self.losses.append(part)
             else:
                 self.losses[-1] += part
-            self.tiles += len(self.y)
+            self.tiles += len(self.yb[0])
 
     def after_train(self) -> None:
         losses = torch.stack(self.losses)
@@ -141,12 +73,12 @@ class TrainLoss(_Plain):
 class ValidationMetrics(_Plain):
     """Counts and loss sums over the validation pixels, added up on the device, divided once.
 
-    `report` gets the metrics of an epoch and its counts tile by tile: int64 (validation tiles, 3), TP, FP and FN.
+    `report` gets the metrics of an epoch and its counts.
     """
 
     order = Recorder.order + 1
 
-    def __init__(self, report: Callable[[EpochMetrics, Tensor], None], micro_batch: int) -> None:
+    def __init__(self, report: Callable[[EpochMetrics, ValidationCounts], None], micro_batch: int) -> None:
         self.report, self.micro_batch = report, micro_batch
 
     def before_epoch(self) -> None:
@@ -156,20 +88,37 @@ class ValidationMetrics(_Plain):
         if self.dls.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.dls.device)
 
+    def before_validate(self) -> None:
+        loader, device = self.dls.valid, self.dls.device
+        self.scenes = torch.tensor([loader.scenes.index(tile.image.scene) for tile in loader.tiles], device=device)
+        self.curves = torch.zeros(len(loader.scenes) * 2 * BINS, dtype=torch.int64, device=device)
+        self.seen = 0
+
+    def before_batch(self) -> None:
+        if not self.training:  # the loss is of the enlarged grid, metrics are of the image's own
+            target, self.native = self.yb
+            self.learn.yb = (target,)
+
     def after_batch(self) -> None:
-        if not self.training:
-            self.counts.append(_tile_counts(self.pred, self.y))
-            self.sums.append(torch.stack(self.learn.loss_func.sums(self.pred, self.y)).double())
+        if self.training:
+            return
+        self.sums.append(torch.stack(self.learn.loss_func.sums(self.pred, self.yb[0])).double())
+        probs = native_probs(self.pred, self.dls.valid.config.upscale)
+        self.counts.append(_tile_counts(probs, self.native))
+        scenes = self.scenes[self.seen : self.seen + len(probs)]
+        _add_to_curves(self.curves, probs, self.native, scenes)
+        self.seen += len(probs)
 
     def after_epoch(self) -> None:
         if not self.sums:  # fastai runs through the epochs before the one that a training continues with
             return
-        tiles = torch.cat(self.counts).as_subclass(Tensor).cpu()  # fastai has made it one of its own
         loss, weight = torch.stack(self.sums).sum(0).tolist()
         if not torch.isfinite(torch.tensor(loss)):
             raise TrainingDiverged(
                 f"the validation loss became {loss} in epoch {self.epoch + 1}; wanted a finite loss: lower lr_max."
             )
+        # fastai has made tensors of its own of them.
+        tiles, curves = (tensor.as_subclass(Tensor).cpu() for tensor in (torch.cat(self.counts), self.curves))
         metrics = EpochMetrics(
             epoch=self.epoch + 1,
             train_loss=self.learn.train_loss.mean,
@@ -181,14 +130,22 @@ class ValidationMetrics(_Plain):
             memory_mib=_peak_mib(self.dls.device),
             micro_batch=self.micro_batch,
         )
-        self.report(metrics, tiles)
+        self.report(metrics, ValidationCounts(tiles, curves.view(-1, 2, BINS)))
 
 
-def _tile_counts(logits: Tensor, target: Tensor) -> Tensor:
+def _tile_counts(probs: Tensor, target: Tensor) -> Tensor:
     """Return TP, FP and FN of each tile at probs >= 0.5, int64 (N, 3)."""
-    predicted, building, background = logits[:, 1] >= logits[:, 0], target == 1, target == 0
-    kinds = (predicted & building, predicted & background, ~predicted & building)
+    predicted, built = probs >= 0.5, building(target)
+    kinds = (predicted & built, predicted & background(target), ~predicted & built)
     return torch.stack([kind.sum((1, 2)) for kind in kinds], dim=1)
+
+
+def _add_to_curves(curves: Tensor, probs: Tensor, target: Tensor, scenes: Tensor) -> None:
+    """Count the valid pixels of tiles by scene, class (building first) and prob into int64 (scenes · 2 · BINS,)."""
+    bins = (probs * BINS).long().clamp(0, BINS - 1)
+    kind = background(target).long()
+    places = (scenes.view(-1, 1, 1) * 2 + kind) * BINS + bins
+    curves.scatter_add_(0, places.flatten(), (target != IGNORE).long().flatten())
 
 
 def _peak_mib(device: torch.device) -> float:
@@ -214,7 +171,7 @@ class BatchBar(Callback):
 
     def after_batch(self) -> None:
         if self.training and self.bar is not None:
-            self.bar.update(len(self.y))
+            self.bar.update(len(self.yb[0]))
 
     def after_fit(self) -> None:
         self.close()

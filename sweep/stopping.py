@@ -1,11 +1,10 @@
 """Ctrl-C: once, the running trials checkpoint and the study ends in order; twice, now."""
 
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+
+from sn7 import signals
 
 __all__ = ["StopFile", "Stopped", "stop_on_signals"]
 
@@ -41,21 +40,9 @@ def stop_on_signals(stop: StopFile) -> Iterator[Callable[[], bool]]:
 
     Yields a function that says whether there was one.
     """
-    asked = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        stop.request()
-        print("\nstopping when the running epochs are done; again to stop now", file=sys.stderr, flush=True)
-
     stop.clear()
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        with signals.stop_on_signals("stopping when the running epochs are done", stop.request) as asked:
+            yield asked
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         stop.clear()

@@ -9,29 +9,28 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors"},
-    {"files", "parallel"},
+    {"files", "parallel", "signals"},
     {"storage"},
     {"publish"},
     {"config", "bucket", "unpack"},
     {"catalog", "xyz", "losses", "metrics", "encoders", "prepared", "history", "panels", "configfile", "download"},
+    {"precision", "evaluation", "augment", "curves", "steps", "aspp", "pretrained"},
     {"footprints", "rasters", "sample"},
     {"masks", "maskfiles", "folds", "polygons", "windows"},
     {"separation", "check"},
     {"imagearray", "unet", "tiles", "foldsfile"},
     {"splitreport", "prepare", "loader", "modeldir", "figures", "explore"},
-    {"trainloop", "checkpoint"},
-    {"tilesheet"},
-    {"training"},
+    {"trainloop", "checkpoint", "learner"},
+    {"tilesheet", "measure", "findlr", "ensemble"},
+    {"training", "autobatch", "predict"},
     {"train"},
-    {"ensemble", "measure"},
-    {"predict"},
     {"commands"},
     {"cli"},
 ]
 """A module imports from earlier sets only."""
 DRIVER_ONLY = {"ray", "optuna", "mlflow", "sweep"}
 GEOSPATIAL = {"rasterio", "geopandas", "pyogrio", "pyproj", "shapely", "affine"}
-WITHOUT_GEOSPATIAL = ("train", "ensemble", "measure")
+WITHOUT_GEOSPATIAL = ("train", "ensemble", "autobatch", "findlr")
 
 
 def _imports(path: Path) -> set[str]:

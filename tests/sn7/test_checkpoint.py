@@ -27,6 +27,8 @@ from sn7.modeldir import read_model
 from sn7.prepared import Prepared
 from sn7.train import EpochMetrics, read_history, read_result, train
 
+LEFT = ["curves.png", "history.csv", "model", "result.json", "tiles.png"]
+"""What an ended training leaves."""
 SMALL = TrainConfig(encoder="xresnet18", tile_size=32, batch_size=4, epochs=4, lr_max=1e-3)
 
 
@@ -91,7 +93,7 @@ def test_a_killed_training_continues_as_if_it_had_not_stopped(
     ours, theirs = (load_file(folder / "model" / "weights.safetensors") for folder in (out, tmp_path / "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert (out / "tiles.png").read_bytes() == (tmp_path / "whole" / "tiles.png").read_bytes()
-    assert sorted(path.name for path in out.iterdir()) == ["history.csv", "model", "result.json", "tiles.png"]
+    assert sorted(path.name for path in out.iterdir()) == LEFT
 
 
 @pytest.mark.slow
@@ -194,7 +196,7 @@ def test_what_has_ended_is_not_trained_again(
     (out / ".tmp-model-killed").mkdir(parents=True)
     (out / ".tmp-killed-checkpoint.pt").touch()
     result = train(config, prepared, split, out)
-    assert sorted(path.name for path in out.iterdir()) == ["history.csv", "model", "result.json", "tiles.png"]
+    assert sorted(path.name for path in out.iterdir()) == LEFT
     assert train(config, prepared, split, out, stop_at(1), resume=True) == replace(result, continued_after=1)
     with pytest.raises(ResultsConflict, match=r"config.seed is 0 there and 1 here"):
         train(replace(config, seed=1), prepared, split, out, resume=True)
@@ -206,7 +208,7 @@ def test_a_damaged_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
     """One that was cut off, one with a flipped bit in a weight, and one that is something else."""
     path = tmp_path / "checkpoint.pt"
     order = np.random.default_rng(0)
-    checkpoint = Checkpoint({}, {"w": torch.zeros(1000)}, [], random_states(order), [], None, None, 4, 1.0)
+    checkpoint = Checkpoint({}, {"w": torch.zeros(1000)}, [], random_states(order), [], None, None, None, None, 4, 1.0)
     save_checkpoint(path, checkpoint)
     assert load_checkpoint(path, {}) is not None
     content = bytearray(path.read_bytes())

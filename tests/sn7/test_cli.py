@@ -1,3 +1,6 @@
+import csv
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +13,9 @@ from sn7.config import TrainConfig
 from sn7.configfile import parse_config
 from sn7.errors import ConfigError
 from sn7.history import EpochMetrics
+from sn7.modeldir import read_model
 from sn7.prepared import Prepared
+from sn7.train import read_history
 
 
 def _said(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
@@ -94,6 +99,10 @@ def test_train_and_predict(
         assert sorted(path.suffix for path in maps.rglob("*.*")) == [".geojson", ".png", ".tif"]
 
 
+SETTINGS = ("encoder=test_efficientnet", "tile_size=32", "batch_size=4", "epochs=2")
+SETS = [part for setting in SETTINGS for part in ("--set", setting)]
+
+
 def test_train_resumes(
     make_prepared: Callable[..., Prepared],
     tmp_path: Path,
@@ -102,17 +111,71 @@ def test_train_resumes(
 ) -> None:
     """An interrupted training continues with --resume, and says so; another configuration is refused."""
     command = ["train", str(make_prepared().folder), str(tmp_path / "out"), "--resume"]
-    for setting in ("encoder=xresnet18", "tile_size=32", "batch_size=4", "epochs=2"):
-        command += ["--set", setting]
+    command += SETS
     with monkeypatch.context() as patch:
         patch.setattr("sn7.training.write_rows", _interrupt_at(2))
         assert main(command) == 130
     assert main([*command, "--set", "lr_max=0.5"]) == 1
     assert "config.lr_max is 0.0003 there and 0.5 here" in _said(capsys)[1]
     assert main(command) == 0
-    assert _said(capsys)[0].endswith("s; continued after epoch 1\n")
+    assert "s; continued after epoch 1\n95 % interval over scenes" in _said(capsys)[0]
     assert main(command) == 0
-    assert _said(capsys)[0].endswith("s; continued after epoch 2\n")
+    assert "s; continued after epoch 2\n" in _said(capsys)[0]
+
+
+def test_ctrl_c_ends_a_training_in_order(
+    make_prepared: Callable[..., Prepared],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SIGTERM in the first epoch: that epoch is finished, its checkpoint goes on; in the last one nothing is lost."""
+    out = tmp_path / "out"
+    command = ["train", str(make_prepared().folder), str(out), "--resume", *SETS]
+    with monkeypatch.context() as patch:
+        patch.setattr("sn7.training.write_rows", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(command) == 130
+    assert "stopped after epoch 1 of 2; go on with --resume." in _said(capsys)[1]
+    assert [metrics.epoch for metrics in read_history(out)] == [1]
+    with monkeypatch.context() as patch:
+        patch.setattr("sn7.training.save_model", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patch.setattr("sn7.training.Training._has_model", lambda *_: True)
+        patch.setattr("sn7.train._draw", lambda *_: None)
+        assert main(command) == 0
+    assert "continued after epoch 1" in _said(capsys)[0]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_find_lr(make_prepared: Callable[..., Prepared], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It suggests a rate inside its range, and leaves a picture and a table; too few steps are refused."""
+    prepared, out = str(make_prepared().folder), tmp_path / "found"
+    assert main(["find-lr", prepared, "--out", str(out), "--steps", "5", *SETS]) == 1
+    assert "5 steps are too few" in _said(capsys)[1]
+    assert main(["find-lr", prepared, "--out", str(out), "--steps", "40", *SETS]) == 0
+    suggested = float(_said(capsys)[0].split("suggested lr_max = ")[1].split(",")[0])
+    with (out / "lr_find.csv").open() as file:
+        lrs = [float(row["lr"]) for row in csv.DictReader(file)]
+    assert lrs == sorted(lrs) and lrs[0] < suggested < lrs[-1]
+    assert sorted(path.name for path in out.iterdir()) == ["lr_find.csv", "lr_find.png"]
+
+
+def test_the_batch_size_that_fits(
+    make_prepared: Callable[..., Prepared],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Auto is found, said and written down; --resume keeps what was found before."""
+    out = tmp_path / "out"
+    command = ["train", str(make_prepared().folder), str(out), "--resume", *SETS, "--set", "batch_size=auto"]
+    with monkeypatch.context() as patch:
+        patch.setattr("sn7.autobatch.free_mib", lambda _: 30.0)
+        assert main(command) == 0
+    said = _said(capsys)[1]
+    found = read_model(out / "model").config.batch_size
+    assert f"batch_size = auto: {found}, the most that fit, on CPU" in said and 1 <= found < 8
+    assert main(command) == 0
+    assert "continued after epoch 2" in _said(capsys)[0]
 
 
 def _interrupt_at(epoch: int) -> Callable[..., None]:

@@ -11,7 +11,7 @@ from sn7.metrics import ThresholdCurve
 from sn7.modeldir import save_model
 from sn7.unet import build_unet
 
-CONFIG = TrainConfig(encoder="xresnet18", tile_size=32)
+CONFIG = TrainConfig(encoder="xresnet18", tile_size=32, precision="fp32")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 from sn7.figures import learning_curves, preview, triptych
 from sn7.metrics import Counts
 from sn7.panels import TilePicture, tile_sheet
-from sn7.tilesheet import best_and_worst
+from sn7.tilesheet import choose_tiles
 
 GREY, YELLOW = (90, 90, 90), (255, 235, 0)
 
@@ -84,32 +84,37 @@ def test_triptych_of_another_shape(tmp_path: Path) -> None:
 
 
 def test_tile_sheet(tmp_path: Path) -> None:
-    """The best tiles are on the left, the worst on the right, each a title above its three panels."""
+    """Tiles stand one below the other, each a title above image, target, prediction and probs."""
 
     def tile(brightness: int) -> TilePicture:
-        empty = np.zeros((32, 32), np.uint8)
-        return TilePicture("a title", np.full((3, 32, 32), brightness, np.uint8), empty, empty.astype(np.float32))
+        mask, probs = np.zeros((32, 32), np.uint8), np.full((32, 32), 0.4, np.float32)
+        mask[:16], probs[:, :16], probs[-1] = 1, 0.9, np.nan
+        return TilePicture("a title", np.full((3, 32, 32), brightness, np.uint8), mask, probs)
 
-    tile_sheet([tile(50), tile(100)], [tile(200)], tmp_path / "x.png")
+    tile_sheet([tile(50), tile(100)], tmp_path / "x.png")
     picture = read(tmp_path / "x.png")
-    assert picture.shape == (2 * (294 + 30) + 9, 2 * 900 + 27, 3)
-    assert (picture[30:324, :294] == 50).all() and (picture[363:, :294] == 100).all()
-    assert (picture[30:324, 927:1221] == 200).all() and (picture[324:, 927:] == 255).all()
-    assert (picture[:30, 927:1200] < 100).any()
-    tile_sheet([tile(50)], [], tmp_path / "x.png")
-    assert read(tmp_path / "x.png").shape == (324, 900, 3)
+    side, row = 218, 218 + 30
+    assert picture.shape == (2 * row + 9, 900, 3)
+    assert (picture[30:row, :side] == 50).all() and (picture[row + 39 : 2 * row + 9, :side] == 100).all()
+    assert (picture[:30, :200] < 100).any()  # a title was written
+    target, prediction, probs = (picture[30 : row - 8, left : left + side] for left in (227, 454, 681))
+    assert (target[: side // 2] == 255).all() and (target[side // 2 :] == 0).all()
+    assert (prediction[:, : side // 2] == 255).all() and (prediction[:, side // 2 :] == 0).all()
+    assert probs[:, : side // 2].mean() > probs[:, side // 2 :].mean() > 10
+    assert (picture[row - 4 : row, 454 : 454 + side] == 128).all()  # invalid
 
 
-def test_best_and_worst_tiles() -> None:
-    """The worst comes first among the worst; tiles without a building are left out and none is shown twice."""
+def test_the_tiles_that_are_shown() -> None:
+    """Best, around the median, worst: none twice, none without a building."""
     dice = [0.5, 0.9, 0.1, 0.7, 0.3, 0.8, 0.2]
     counts = [Counts(round(50 * value), 0, 100 - round(100 * value)) for value in dice]
     assert [round(count.dice, 6) for count in counts] == dice
     nothing = Counts(0, 7, 0)
-    assert best_and_worst([*counts, nothing]) == ([1, 5, 3], [2, 6, 4])
-    assert best_and_worst([nothing, *counts[:3]]) == ([2, 1], [3])
-    assert best_and_worst([nothing, counts[0]]) == ([1], [])
-    assert best_and_worst([nothing]) == ([], [])
+    assert choose_tiles([*counts, nothing]) == {"best": [1, 5], "median": [3, 0], "worst": [6, 2]}
+    assert choose_tiles([nothing, *counts[:3]]) == {"best": [2], "median": [1], "worst": [3]}
+    assert choose_tiles([nothing, *counts[:2]]) == {"best": [2], "median": [], "worst": [1]}
+    assert choose_tiles([nothing, counts[0]]) == {"best": [1], "median": [], "worst": []}
+    assert choose_tiles([nothing]) == {"best": [], "median": [], "worst": []}
 
 
 def test_learning_curves(tmp_path: Path) -> None:

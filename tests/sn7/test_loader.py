@@ -6,7 +6,8 @@ import torch
 
 from sn7.config import TrainConfig
 from sn7.folds import Split
-from sn7.loader import IGNORE, augmentation, loaders
+from sn7.loader import loaders
+from sn7.losses import IGNORE
 from sn7.prepared import MASK, VALID, Prepared
 from sn7.unet import IMAGENET_MEAN, IMAGENET_STD
 
@@ -18,7 +19,8 @@ def test_a_batch_is_normalised_and_marks_invalid(make_prepared: Callable[..., Pr
     """Values go back to the image's own; the target is 255 exactly where valid is 0."""
     prepared = make_prepared()
     _, validation = loaders(TrainConfig(tile_size=64, batch_size=2), prepared, split, CPU)
-    ((rgb, target),) = list(validation)
+    ((rgb, target, native),) = list(validation)
+    assert native is target
     array = prepared.pixels(validation.tiles[0].image)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     assert torch.allclose((rgb[0] * std + mean) * 255, torch.from_numpy(array[:3].astype(np.float32)), atol=1e-3)
@@ -71,29 +73,6 @@ def test_batches_come_in_pieces(
     training, validation = loaders(config, prepared, split, CPU, micro_batch)
     pieces = [rgb for rgb, _ in training]
     assert [len(rgb) for rgb in pieces] == training_sizes and len(training) == len(training_sizes)
-    assert [len(rgb) for rgb, _ in validation] == validation_sizes and len(validation) == len(validation_sizes)
+    assert [len(rgb) for rgb, *_ in validation] == validation_sizes and len(validation) == len(validation_sizes)
     assert torch.equal(torch.cat(pieces), torch.cat([rgb for rgb, _ in whole]))
     assert training.pass_tiles == sum(training_sizes)
-
-
-def test_augmentation_moves_image_and_target_together() -> None:
-    """A bright square and its mask stay on one another through flips and rotations; values stay in range."""
-    rgb = torch.full((16, 3, 33, 33), 0.2)
-    target = torch.zeros((16, 33, 33), dtype=torch.int64)
-    rgb[:, :, 4:14, 6:18], target[:, 4:14, 6:18] = 0.9, 1
-    target[:, 20:25, 20:25] = IGNORE
-    config = TrainConfig(tile_size=33, brightness=0, contrast=0, saturation=0)
-    augment = augmentation(config)
-    assert augment is not None
-    moved, mask = augment(rgb, target)
-    assert mask.dtype == torch.int64 and set(mask.unique().tolist()) <= {0, 1, IGNORE}
-    assert not torch.equal(mask, target)
-    building, ground = moved[:, 0][mask == 1], moved[:, 0][mask == 0]
-    assert (building > 0.5).float().mean() > 0.95  # bilinear blurs the rim
-    assert (ground < 0.6).float().mean() > 0.95
-    assert moved.min() >= 0 and moved.max() <= 1
-
-
-def test_augmentation_switched_off_is_none() -> None:
-    """No transform is built where none is wanted."""
-    assert augmentation(TrainConfig(**PLAIN)) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
@@ -18,11 +19,14 @@ from sn7.folds import Split
 from sn7.loader import TileLoader
 from sn7.losses import IGNORE, WeightedCrossEntropy
 from sn7.modeldir import load_model
+from sn7.precision import autocast, out_of_memory
 from sn7.prepared import Prepared
+from sn7.steps import Steps
 from sn7.tiles import training_tiles
 from sn7.train import EpochMetrics, read_history, read_result, train
-from sn7.trainloop import Pieces, TrainLoss, _tile_counts, autocast, out_of_memory
+from sn7.trainloop import TrainLoss, _tile_counts, native_probs
 
+PLAIN = {"dihedral": 0, "rotate": 0, "brightness": 0, "contrast": 0, "saturation": 0}
 SMALL = TrainConfig(encoder="xresnet18", tile_size=32, batch_size=4, epochs=6, lr_max=1e-3, encoder_lr_factor=1.0)
 
 
@@ -91,7 +95,7 @@ def test_validation_counts_by_hand() -> None:
     logits = torch.tensor([[[[0.0, 0.0, 1.0, 0.0]], [[1.0, 1.0, 0.0, 1.0]]]])
     target = torch.tensor([[[1, 0, 1, IGNORE]]])
     nothing = torch.full_like(target, IGNORE)
-    counts = _tile_counts(torch.cat([logits, logits]), torch.cat([target, nothing]))
+    counts = _tile_counts(native_probs(torch.cat([logits, logits]), 1), torch.cat([target, nothing]))
     assert counts.tolist() == [[1, 1, 1], [0, 0, 0]]
 
 
@@ -188,19 +192,26 @@ def test_what_is_out_of_memory() -> None:
     assert not out_of_memory(ValueError("out of memory"))
 
 
+class Validated(Callback):
+    """Takes the native target off, as ValidationMetrics does."""
+
+    def before_batch(self) -> None:  # noqa: D102 - fastai's event
+        self.learn.yb = self.yb[:1]
+
+
 def _step(prepared: Prepared, batch_size: int, micro_batch: int) -> tuple[Tensor, float]:
     """Return the weights after one epoch of a plain convolution, and its training loss."""
-    tiles = training_tiles(prepared, prepared.scenes, TrainConfig(tile_size=64))
-    cpu = torch.device("cpu")
-    training = TileLoader(prepared, tiles, batch_size, cpu, shuffle=True, micro_batch=micro_batch)
-    validation = TileLoader(prepared, tiles, batch_size, cpu)
+    config, cpu = TrainConfig(tile_size=64, batch_size=batch_size, **PLAIN), torch.device("cpu")
+    tiles = training_tiles(prepared, prepared.scenes, config)
+    training = TileLoader(prepared, tiles, config, cpu, training=True, micro_batch=micro_batch)
+    validation = TileLoader(prepared, tiles, config, cpu, training=False)
     torch.manual_seed(0)
     learner = Learner(
         DataLoaders(training, validation, device=cpu),
         nn.Conv2d(3, 2, 3, padding=1),
         loss_func=WeightedCrossEntropy(0.5),
         opt_func=SGD,
-        cbs=[Pieces(), TrainLoss()],
+        cbs=[Steps(0.0, None), TrainLoss(), Validated()],
     )
     learner.remove_cb(ProgressCallback)
     learner.logger = lambda _: None

@@ -1,0 +1,70 @@
+"""What `sn7 train` and `sn7 find-lr` have in common: which configuration, on which split."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sn7.config import TrainConfig, field_specs
+
+if TYPE_CHECKING:
+    from sn7.folds import Split
+    from sn7.prepared import Prepared
+
+__all__ = ["add_training_arguments", "chosen_split", "fields_epilog", "with_batch_size"]
+
+
+def fields_epilog() -> str:
+    """Return the fields of a configuration, a line each."""
+    lines = [f"  {spec.name:18} {spec.help} (default: {spec.default})" for spec in field_specs().values()]
+    return "\n".join(["fields of a configuration:", *lines])
+
+
+def add_training_arguments(command: argparse.ArgumentParser) -> None:
+    """Add what chooses a configuration and a split."""
+    command.add_argument(
+        "--config", default="notebook", help="a TOML file of fields, or the name of a recipe (default: %(default)s)"
+    )
+    command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one field; may be repeated")
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--split", default="random:0", help="notebook, lxastro0 or random:SEED (default: %(default)s)")
+    which.add_argument("--fold", type=int, help="validate on this fold, from 0")
+    command.add_argument(
+        "--folds", default="5", metavar="K|FILE", help="number of folds, or a folds.csv (default: %(default)s)"
+    )
+
+
+def chosen_split(options: argparse.Namespace, prepared: "Prepared", config: TrainConfig) -> "Split":
+    """Return the split that the arguments name."""
+    from sn7.folds import fold_split, named_split
+    from sn7.splitreport import choose_folds
+
+    if options.fold is None:
+        return named_split(options.split, prepared)
+    return fold_split(choose_folds(options.folds, prepared, config.seed), options.fold)
+
+
+def with_batch_size(
+    config: TrainConfig, prepared: "Prepared", split: "Split", resumed: Path | None = None
+) -> TrainConfig:
+    """Return the configuration with a number for batch_size = "auto", and say which.
+
+    It is that of the training in the folder `resumed`, where one has begun there, else what the device holds.
+    """
+    if config.batch_size != "auto":
+        return config
+    from sn7.autobatch import largest_batch
+    from sn7.learner import default_device
+    from sn7.measure import device_name
+    from sn7.modeldir import read_model
+    from sn7.tiles import training_tiles
+
+    if resumed and (resumed / "model").exists():
+        return replace(config, batch_size=read_model(resumed / "model").config.batch_size)
+    tiles = len(training_tiles(prepared, split.training, config))
+    device = default_device()
+    found = largest_batch(config, device, tiles)
+    limit = "all training tiles" if found == tiles else "the most that fit"
+    print(f"batch_size = auto: {found}, {limit}, on {device_name(device)}", file=sys.stderr)
+    return replace(config, batch_size=found)
