@@ -78,9 +78,11 @@ class MlflowServer:
 def _postgres() -> Iterator[str]:
     """Run a PostgreSQL of its own on 127.0.0.1 and yield its address as SQLAlchemy writes it."""
     pytest.importorskip("psycopg2", reason="psycopg2-binary is not installed")
-    initdb, postgres = shutil.which("initdb"), shutil.which("postgres")
+    debians = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))  # which are not on the PATH
+    path = os.pathsep.join([os.environ["PATH"], *debians])
+    initdb, postgres = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
     if not (initdb and postgres):
-        pytest.skip("PostgreSQL's initdb and postgres are not on the PATH")
+        pytest.skip("PostgreSQL's initdb and postgres are neither on the PATH nor where Debian's packages have them")
     user: list[str] = []
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         if (
