@@ -1,12 +1,16 @@
+from typing import Any
+
 import pytest
 import torch
 from fastai.vision.learner import create_unet_model
-from fastai.vision.models.xresnet import xresnet34
+from fastai.vision.models.unet import DynamicUnet
+from fastai.vision.models.xresnet import xresnet18, xresnet34
+from torch import nn
 
 from sn7.config import TrainConfig
-from sn7.encoders import require_encoder
+from sn7.encoders import build_body
 from sn7.errors import EncoderUnknown
-from sn7.unet import build_unet, normalize, parameter_groups
+from sn7.unet import build_unet, normalize, output_channels, parameter_groups
 
 
 def test_the_notebook_recipe_has_the_notebooks_parameters() -> None:
@@ -27,25 +31,78 @@ def test_the_notebook_network_is_fastais() -> None:
         assert torch.allclose(ours(batch), theirs(batch), atol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["xresnet18", "resnet18d", "efficientnet_b0", "regnety_002", "convnext_atto"])
-def test_encoders_of_several_families(encoder: str) -> None:
-    """Each gives two logits a pixel, at the size it was built for and at others."""
-    model = build_unet(TrainConfig(encoder=encoder, tile_size=64)).eval()
-    with torch.no_grad():
-        for height, width in ((64, 64), (96, 160)):
-            assert model(torch.zeros(1, 3, height, width)).shape == (1, 2, height, width)
+def test_a_seed_gives_the_weights_of_fastais_unet() -> None:
+    """Options that are off draw nothing: the losses of seeded trainings stay what they were."""
+    torch.manual_seed(0)
+    body = nn.Sequential(*list(xresnet18(pretrained=False).children())[:-4])
+    theirs = DynamicUnet(body, 2, (64, 64)).state_dict()
+    torch.manual_seed(0)
+    ours = build_unet(TrainConfig(encoder="xresnet18", tile_size=64)).state_dict()
+    assert list(ours) == list(theirs)
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
 
-def test_an_encoder_that_does_not_exist_names_near_ones() -> None:
-    """A slip of the pen costs no GPU hour."""
-    with pytest.raises(EncoderUnknown, match=r"near names are .*xresnet34"):
-        require_encoder("xresnet43")
+OPTIONS: list[dict[str, Any]] = [
+    {"aspp": True},
+    {"self_attention": True},
+    {"activation": "mish"},
+    {"activation": "silu"},
+    {"blur": True},
+    {"separation_weight": 0.5},
+]
 
 
-def test_an_encoder_without_feature_maps_is_refused() -> None:
-    """A vision transformer is known to timm but is no half of a U-Net."""
-    with pytest.raises(EncoderUnknown, match=r"vit_tiny_patch16_224.*cannot be the first half of a U-Net"):
-        build_unet(TrainConfig(encoder="vit_tiny_patch16_224", tile_size=64))
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_each_option_changes_the_network_and_trains(options: dict[str, Any]) -> None:
+    """A step of gradient descent reaches every weight and lowers the loss; the encoder is the same in all."""
+    torch.manual_seed(0)
+    plain = build_unet(TrainConfig(encoder="xresnet18", tile_size=64))
+    torch.manual_seed(0)
+    config = TrainConfig(encoder="xresnet18", tile_size=64, **options)
+    model = build_unet(config)
+    assert str(model[0]) == str(plain[0])
+    assert str(model) != str(plain)
+    images, target = torch.rand(2, 3, 64, 64), torch.randint(output_channels(config), (2, 64, 64))
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=1e-3)
+    before = nn.functional.cross_entropy(model(images), target)
+    before.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    optimizer.step()
+    assert nn.functional.cross_entropy(model(images), target) < before
+
+
+def test_options_are_of_the_decoder() -> None:
+    """Together, too: the encoder keeps its two groups, all that the options add learns as the decoder does."""
+    options = {name: value for option in OPTIONS for name, value in option.items()}
+    with torch.device("meta"):
+        models = [build_unet(TrainConfig(encoder="xresnet18", **chosen)) for chosen in ({}, options)]
+        assert models[1](torch.rand(1, 3, 96, 64)).shape == (1, 4, 96, 64)
+    plain, rich = ([sum(one.numel() for one in group) for group in parameter_groups(model)] for model in models)
+    assert plain[:2] == rich[:2]
+    assert plain[2] < rich[2]
+    assert sum(rich) == sum(parameter.numel() for parameter in models[1].parameters())
+
+
+def test_large_tiles_cost_nothing_to_build_for() -> None:
+    """2,048 px tiles at four times the scale get the network of 255 px tiles, without an image of their size."""
+    large = build_unet(TrainConfig(encoder="xresnet18", tile_size=2048, upscale=4))
+    usual = build_unet(TrainConfig(encoder="xresnet18"))
+    assert [one.shape for one in large.parameters()] == [one.shape for one in usual.parameters()]
+
+
+@pytest.mark.parametrize(("tile_size", "upscale"), [(255, 1), (300, 1), (512, 1), (515, 1), (150, 2), (255, 4)])
+def test_what_an_encoder_trips_over_it_trips_over_when_built(tile_size: int, upscale: int) -> None:
+    """dla34 cannot halve some sizes, which a smaller image in place of a large tile must not hide."""
+    side = tile_size * upscale
+    config = TrainConfig(encoder="dla34", tile_size=tile_size, upscale=upscale)
+    with torch.device("meta"):
+        try:
+            build_body("dla34")(torch.rand(1, 3, side, side))
+        except RuntimeError:
+            with pytest.raises(EncoderUnknown, match=f"'dla34' cannot be the first half .* of {tile_size} px"):
+                build_unet(config)
+        else:
+            assert build_unet(config)(torch.rand(1, 3, side, side)).shape == (1, 2, side, side)
 
 
 def test_normalize_by_hand() -> None:
