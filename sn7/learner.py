@@ -12,6 +12,7 @@ from torch import nn
 from sn7.config import TrainConfig
 from sn7.loader import TileLoader
 from sn7.losses import build_loss
+from sn7.optimizer import FusedAdam
 from sn7.precision import Precision, autocast, scaler
 from sn7.steps import Frozen, MovingAverage, Steps
 from sn7.unet import parameter_groups
@@ -46,6 +47,7 @@ def open_learner(
         DataLoaders(training, validation, device=device),
         model,
         loss_func=build_loss(config).to(device),
+        opt_func=FusedAdam,
         splitter=parameter_groups,
         wd=config.weight_decay,
         cbs=callbacks,

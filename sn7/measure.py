@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import torch
-from fastai.optimizer import Adam
 from fastai.torch_core import set_seed
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from sn7.augment import augmentation, enlarge
 from sn7.config import TrainConfig
 from sn7.learner import default_device
 from sn7.losses import build_loss
+from sn7.optimizer import FusedAdam
 from sn7.precision import autocast, out_of_memory
 from sn7.tiles import round_up
 from sn7.unet import build_unet, normalize, parameter_groups
@@ -121,7 +121,7 @@ class Rehearsal:
         self.config, self.device = config, device
         self.model = build_unet(config).to(memory_format=torch.channels_last).to(device)
         self.loss_func = build_loss(config).to(device)
-        self.optimizer = Adam(parameter_groups(self.model), lr=config.lr_max, wd=config.weight_decay)
+        self.optimizer = FusedAdam(parameter_groups(self.model), lr=config.lr_max, wd=config.weight_decay)
         self.training = _RandomTiles(config, batch, config.tile_size, device, training=True)
         self.validation = _RandomTiles(config, batch, round_up(config.tile_size), device, training=False)
 

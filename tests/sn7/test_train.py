@@ -10,7 +10,7 @@ from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import Learner
 from fastai.data.core import DataLoaders
-from fastai.optimizer import SGD, Optimizer
+from fastai.optimizer import SGD
 from torch import Tensor, nn
 
 from sn7.config import TrainConfig
@@ -19,6 +19,7 @@ from sn7.folds import Split
 from sn7.loader import TileLoader
 from sn7.losses import IGNORE, WeightedCrossEntropy
 from sn7.modeldir import load_model
+from sn7.optimizer import FusedAdam
 from sn7.precision import autocast, out_of_memory
 from sn7.prepared import Prepared
 from sn7.steps import Steps
@@ -122,7 +123,7 @@ class Memory:
 
     def __init__(self, patch: pytest.MonkeyPatch, room: int, error: Exception, begin: int = 0) -> None:
         self.calls = self.steps = 0
-        forward, step = WeightedCrossEntropy.forward, Optimizer.step
+        forward, step = WeightedCrossEntropy.forward, FusedAdam.step
 
         def limited(loss: WeightedCrossEntropy, logits: Tensor, target: Tensor) -> Tensor:
             self.calls += 1
@@ -130,12 +131,12 @@ class Memory:
                 raise error
             return forward(loss, logits, target)
 
-        def counted(optimizer: Optimizer) -> None:
+        def counted(optimizer: FusedAdam) -> None:
             self.steps += 1
             step(optimizer)
 
         patch.setattr(WeightedCrossEntropy, "forward", limited)
-        patch.setattr(Optimizer, "step", counted)
+        patch.setattr(FusedAdam, "step", counted)
 
 
 def test_out_of_memory_halves_the_tiles_in_memory(
