@@ -33,7 +33,10 @@ from sn7.tiles import Sampling, sampling
 from sn7.tilesheet import draw_tiles
 from sn7.training import CHECKPOINT, Keep, Report, Trained, Training
 
-__all__ = ["EpochMetrics", "Report", "TrainResult", "read_history", "read_result", "train"]
+__all__ = ["SHOWN", "EpochMetrics", "Report", "TrainResult", "read_history", "read_result", "train"]
+
+SHOWN = ("history.csv", "tiles.png", "curves.png")
+"""What a training leaves for people to look at."""
 
 
 @dataclass(frozen=True)

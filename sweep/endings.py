@@ -5,6 +5,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from sn7.train import SHOWN
 from sweep.records import Records
 from sweep.search import ATTRIBUTES, STATES, set_waiting
 from sweep.trial import Job, past_epochs
@@ -20,7 +21,7 @@ def record_end(records: Records, job: Job, trial: FrozenTrial, error: str = "") 
     state = STATES[trial.state]
     summary = {name: trial.user_attrs[name] for name in ATTRIBUTES if name in trial.user_attrs}
     folders = [job.folder(trial.number, index) for index in range(len(job.splits))]
-    files = [path for folder in folders for name in ("history.csv", "tiles.png") if (path := folder / name).exists()]
+    files = [path for folder in folders for name in SHOWN if (path := folder / name).exists()]
     if len(job.splits) > 1:
         for index, folder in enumerate(folders):
             _record_fold(records, trial.number, index, folder, state)
@@ -32,7 +33,7 @@ def _record_fold(records: Records, trial: int, index: int, folder: Path, state: 
     history = past_epochs(folder)
     if history:
         best = max(history, key=lambda metrics: metrics.dice)
-        files = [path for name in ("history.csv", "tiles.png") if (path := folder / name).exists()]
+        files = [path for name in SHOWN if (path := folder / name).exists()]
         fold_state = "COMPLETE" if (folder / "result.json").exists() else state
         records.fold(trial, index, fold_state, {"dice": best.dice, "iou": best.iou}, files)
 

@@ -17,7 +17,7 @@ from sn7.files import write_json
 from sn7.predict import PredictionFiles, PredictReport
 from sn7.prepared import is_prepared
 from sn7.storage import local
-from sn7.train import read_history, read_result
+from sn7.train import SHOWN, read_history, read_result
 from sweep.budget import Budget
 from sweep.crossval import Member, OutOfFold, cross_validate, score_out_of_fold
 from sweep.figures import draw_curves, draw_folds
@@ -132,7 +132,7 @@ def _cross_validate(
 
 def _files(folder: Path) -> list[Path]:
     """Return the history and the pictures of a training."""
-    return [path for name in ("history.csv", "tiles.png") if (path := folder / name).exists()]
+    return [path for name in SHOWN if (path := folder / name).exists()]
 
 
 def _member(plan: Plan, trial: optuna.trial.FrozenTrial) -> Member:

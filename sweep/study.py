@@ -1,7 +1,7 @@
 """A study: what is searched, on what, and how far; checked before anything is spent."""
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,7 @@ from sn7.config import TrainConfig
 from sn7.encoders import require_encoder
 from sn7.errors import StudyInvalid
 from sn7.folds import require_split_name
+from sn7.pretrained import require_pretrained
 from sweep.searchtable import parse_search
 from sweep.space import Space
 
@@ -182,8 +183,17 @@ def _check_fields(study: Study) -> None:
     base = study.base
     if study.grace > base.epochs:
         raise StudyInvalid(f"study.grace_epochs = {study.grace} of {base.epochs} epochs; wanted at most as many.")
+    if "auto" in (*study.space.values("batch_size"), base.batch_size):
+        raise StudyInvalid(
+            "batch_size = 'auto' depends on the machine that a trial lands on; wanted a number, such as one that "
+            "--preflight finds room for."
+        )
     for encoder in (*study.space.values("encoder"), base.encoder):
         require_encoder(encoder)
+    if not {"encoder", "pretrained"} & set(study.space.conditional):  # else not every pair of values comes together
+        for encoder in study.space.values("encoder") or (base.encoder,):
+            for pretrained in study.space.values("pretrained") or (base.pretrained,):
+                require_pretrained(replace(base, encoder=encoder, pretrained=pretrained))
 
 
 def _check_search(study: Study) -> None:

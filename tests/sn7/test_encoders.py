@@ -25,6 +25,9 @@ TRAINED = [
     "mobilenetv3_large_100",
     "dla34",
 ]
+LARGE = ("xresnet34", "xresnet50", "resnet34d", "resnet50d", "resnext50_32x4d", "efficientnet_b3")
+"""Seconds each."""
+MARKED = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in TRAINED]
 BROKEN_IN_FASTAI = "xsenet154"
 """fastai forgets its `expansion`."""
 BUILT = [
@@ -47,7 +50,7 @@ def _step(encoder: str, side: int) -> list[bool]:
     return [parameter.grad is not None for parameter in model.parameters()]
 
 
-@pytest.mark.parametrize("encoder", TRAINED)
+@pytest.mark.parametrize("encoder", MARKED)
 def test_encoders_train(encoder: str) -> None:
     """One step of each reaches every weight: none of them is idle."""
     assert all(_step(encoder, 64))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sn7.errors import ResultsConflict, StudyInvalid
+from sn7.errors import PretrainedUnusable, ResultsConflict, StudyInvalid
 from sweep.space import notebook_point
 from sweep.study import Resources
 from sweep.studyfile import check_same_study, load_study, save_study
@@ -186,6 +186,25 @@ def test_every_encoder_of_the_search_is_looked_up(write_study: Write) -> None:
     encoders = {'encoder = "xresnet18"': "", LR: 'encoder = { choice = ["xresnet34", "resnet34e"] }'}
     with pytest.raises(StudyInvalid, match=r"resnet34e.*near names are"):
         load_study(write_study(encoders))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({LR: 'pretrained = { choice = ["none", "imagenet", "gone.pth"] }'}, "pretrained = 'gone.pth' does not exist"),
+        ({'encoder = "xresnet18"': 'encoder = "xresnet18_deep"\npretrained = "imagenet"'}, "no ImageNet weights for encoder 'xresnet18_deep'"),
+    ],
+)
+def test_every_start_of_an_encoder_is_looked_up(write_study: Write, changes: dict[str, str], said: str) -> None:
+    """Weights that do not exist are told before anything starts."""
+    with pytest.raises(PretrainedUnusable, match=said):
+        load_study(write_study(changes))
+
+
+def test_a_batch_size_that_depends_on_the_machine_is_refused(write_study: Write) -> None:
+    """Trials on two kinds of nodes could not be compared."""
+    with pytest.raises(StudyInvalid, match="depends on the machine that a trial lands on"):
+        load_study(write_study({"batch_size = 4": 'batch_size = "auto"'}))
 
 
 @pytest.mark.parametrize(
