@@ -1,6 +1,7 @@
 """The `sn7` command: one sub-command a stage, in `sn7.commands`. What each needs is imported when it runs."""
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # fastai and torch announce deprecations of their own parts; what this command prints is for its users.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal, or a file name, may have other letters
     try:
         print(options.command(options))
         return 0

@@ -115,8 +115,9 @@ def _check_place(
     # Infinite bounds: a footprint lies outside of the image's projection, so its coordinates are of another.
     finite = np.isfinite([left, bottom, right, top]).all()
     if not (finite and left < x_high and right > x_low and bottom < y_high and top > y_low):
+        span = f"span x {left:.6g} … {right:.6g}, y {bottom:.6g} … {top:.6g}" if finite else "have no place in its CRS"
         raise LabelsUnreadable(
-            f"{footprints.path} has {len(footprints)} footprints, but not on its image: they span x {left:.6g} … "
-            f"{right:.6g}, y {bottom:.6g} … {top:.6g}, the image x {x_low:.6g} … {x_high:.6g}, "
-            f"y {y_low:.6g} … {y_high:.6g}; wanted the same coordinates: correct the file or get it again."
+            f"{footprints.path} has {len(footprints)} footprints, but not on its image: they {span}, the image "
+            f"x {x_low:.6g} … {x_high:.6g}, y {y_low:.6g} … {y_high:.6g}; wanted the same coordinates: correct the "
+            "file or get it again."
         )

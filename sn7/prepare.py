@@ -91,11 +91,13 @@ def prepare(
     Arrays that are up to date are kept; those of images that are gone are removed. The first image that fails
     ends the run; what was finished is kept for the next. A second run on the same folder waits for the first.
     Raises DataMissing, ImageUnreadable, LabelsUnreadable, SceneUnlabelled (a training scene without one
-    labelled image), ResultsConflict where `out` holds something else, ConfigError where `workers` is below 1 or a
-    scale is none of UPSCALES, PreparedInvalid where somebody else removes arrays meanwhile.
+    labelled image), ResultsConflict where `out` lies in `data` or holds something else, ConfigError where `workers`
+    is below 1 or a scale is none of UPSCALES, PreparedInvalid where somebody else removes arrays meanwhile.
     """
     scales = _scales(upscales)
     catalog = read_catalog(data)
+    if out.resolve().is_relative_to(data.resolve()):
+        raise ResultsConflict(f"{out} lies in the data set {data}, where it would be taken for a scene; give another.")
     _check_scenes(catalog)
     images = [image for scene in catalog.training for image in scene.images]
     tasks = [_Task(image, _source(image, data, separation, scales), separation, scales) for image in images]

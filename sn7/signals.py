@@ -1,12 +1,14 @@
 """Ctrl-C and SIGTERM: once, what runs ends in order; twice, now."""
 
+import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 __all__ = ["stop_on_signals"]
+
+STDERR = 2
 
 
 @contextmanager
@@ -24,7 +26,9 @@ def stop_on_signals(said: str, ask: Callable[[], None] | None = None) -> Iterato
         asked = True
         if ask:
             ask()
-        print(f"\n{said}; again to stop now", file=sys.stderr, flush=True)
+        # Not by print(): the thread that was interrupted may hold a lock that another one, who prints, waits for.
+        with suppress(OSError):
+            os.write(STDERR, f"\n{said}; again to stop now\n".encode())
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -32,6 +32,15 @@ def test_help_is_quick_to_load() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_terminal_without_our_letters(tmp_path: Path) -> None:
+    """What it cannot show is spelled out; it is no reason to fail."""
+    command = [sys.executable, "-m", "sn7.cli", "sample", str(tmp_path / "Städte"), "--scenes", "1", "--months", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*command, "--size", "64"], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "St\\xe4dte" in done.stdout
+
+
 def test_train_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     """Each with its default."""
     with pytest.raises(SystemExit) as caught:

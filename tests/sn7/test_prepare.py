@@ -47,6 +47,15 @@ def rewrite(path: Path) -> None:
     os.utime(path, ns=(1, 1))
 
 
+def test_a_folder_in_the_data_set_is_refused(make_data: Make) -> None:
+    """It would be a scene without images for every later command; nothing is written."""
+    data = make_data(scenes=1, months=1)
+    for out in (data / "prepared", data / "train" / "prepared"):
+        with pytest.raises(ResultsConflict, match="lies in the data set"):
+            prepare(data, out)
+        assert not out.exists()
+
+
 def test_arrays_and_index(make_data: Make, tmp_path: Path) -> None:
     """What is in the arrays and in the index is what is in the files."""
     data, out = make_data(scenes=2, months=2, shape=(33, 31)), tmp_path / "out"
@@ -381,7 +390,10 @@ def test_final_scenes_are_not_prepared(make_data: Make, tmp_path: Path) -> None:
 def test_folder_that_holds_something_else(make_data: Make, tmp_path: Path) -> None:
     """A folder with other things, or a file, is left alone; an index without its lock file is recognised."""
     data, out = make_data(scenes=1, months=1), tmp_path / "out"
-    for target in (data, image_files(data)[0]):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").touch()
+    for target in (other, other / "file"):
         with pytest.raises(ResultsConflict, match="exists and is no prepared folder"):
             prepare(data, target, workers=1)
     out.mkdir()

@@ -8,14 +8,14 @@ from sweep.stopping import StopFile, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_once_asks_twice_ends(number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_once_asks_twice_ends(number: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The first signal asks the trainings to stop, the second interrupts."""
     stop = StopFile(tmp_path)
     with pytest.raises(KeyboardInterrupt), stop_on_signals(stop) as asked:
         assert not stop.requested() and not asked()
         os.kill(os.getpid(), number)
         assert stop.requested() and asked()
-        assert "again to stop now" in capsys.readouterr().err
+        assert "again to stop now" in capfd.readouterr().err
         os.kill(os.getpid(), number)
         pytest.fail("the second signal has not interrupted")
     assert not stop.requested()

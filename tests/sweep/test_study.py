@@ -192,7 +192,10 @@ def test_every_encoder_of_the_search_is_looked_up(write_study: Write) -> None:
     ("changes", "said"),
     [
         ({LR: 'pretrained = { choice = ["none", "imagenet", "gone.pth"] }'}, "pretrained = 'gone.pth' does not exist"),
-        ({'encoder = "xresnet18"': 'encoder = "xresnet18_deep"\npretrained = "imagenet"'}, "no ImageNet weights for encoder 'xresnet18_deep'"),
+        (
+            {'encoder = "xresnet18"': 'encoder = "xresnet18_deep"\npretrained = "imagenet"'},
+            "no ImageNet weights for encoder 'xresnet18_deep'",
+        ),
     ],
 )
 def test_every_start_of_an_encoder_is_looked_up(write_study: Write, changes: dict[str, str], said: str) -> None:
