@@ -22,7 +22,7 @@ from sn7.unet import build_unet
 
 __all__ = ["FORMAT", "ModelFolder", "load_model", "read_model", "save_model"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

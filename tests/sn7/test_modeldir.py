@@ -78,7 +78,7 @@ def test_another_format_is_refused_with_both_numbers(folder: Path) -> None:
     """A folder of a later version says so."""
     path = folder / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 7}))
-    with pytest.raises(ModelInvalid, match="has format 7; wanted 1"):
+    with pytest.raises(ModelInvalid, match="has format 7; wanted 2"):
         load_model(folder)
 
 
