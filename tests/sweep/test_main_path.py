@@ -155,7 +155,7 @@ def test_where_a_result_comes_from_is_in_mlflow(place: Path) -> None:
         assert tags["version.torch"] == version("torch") and tags["device"] and tags["host"]
         assert run.data.metrics["system/system_memory_usage_megabytes"] > 50
         files = {file.path for file in client.list_artifacts(run.info.run_id, "random-1")}
-        assert files == {"random-1/history.csv", "random-1/tiles.png"}
+        assert files == {f"random-1/{name}" for name in ("history.csv", "tiles.png", "curves.png")}
         has_model = "model" in {file.path for file in client.list_artifacts(run.info.run_id)}
         assert has_model == (tags["sn7.trial"] == rows[0]["trial"])
 
