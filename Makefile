@@ -23,9 +23,10 @@ lint: .venv/installed
 ui: .venv/installed
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(RESULTS)/mlflow.db --host 127.0.0.1 --port $(PORT)
 
-# What preparation and the sweep cost beside the least possible, and what the search saves: some ten minutes, no GPU.
+# What preparation, training and the sweep cost beside the least possible, and what the search saves: some twenty minutes.
 bench: .venv/installed
 	$(BIN)/python benchmarks/preparation.py --json
+	$(BIN)/python benchmarks/training.py --json
 	$(BIN)/python benchmarks/sweep.py --json
 
 .venv/installed: pyproject.toml constraints.txt
