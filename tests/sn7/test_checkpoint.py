@@ -242,3 +242,21 @@ def test_random_states_come_back() -> None:
     assert draw() != first
     restore_random_states(states, order)
     assert draw() == first
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_average_scale_and_frozen_epochs_are_continued(
+    precision: str, make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path
+) -> None:
+    """Stopped after the first of three epochs, it ends at the averaged weights of a training that was not."""
+    values = {"encoder": "test_efficientnet", "ema_decay": 0.9, "clip_norm": 1.0, "frozen_epochs": 1}
+    config, prepared = replace(SMALL, epochs=3, precision=precision, **values), make_prepared()
+    whole: list[EpochMetrics] = []
+    train(config, prepared, split, tmp_path / "whole", whole.append)
+    with pytest.raises(Stop):
+        train(config, prepared, split, tmp_path / "out", stop_at(1))
+    rest: list[EpochMetrics] = []
+    train(config, prepared, split, tmp_path / "out", rest.append, resume=True)
+    assert losses(rest) == losses(whole[1:])
+    ours, theirs = (load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("out", "whole"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
