@@ -26,7 +26,8 @@ class ASPP(nn.Module):
             branch = ConvLayer(channels, width, 3, padding=dilation, dilation=dilation, act_cls=activation)
             self.branches.append(branch)
         # Without batch norm: of a single tile it would have one value a channel to normalise.
-        self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), ConvLayer(channels, width, 1, norm_type=None))
+        whole = ConvLayer(channels, width, 1, norm_type=None, act_cls=activation)
+        self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), whole)
         self.project = ConvLayer(width * (len(self.branches) + 1), channels, 1, act_cls=activation)
 
     def forward(self, feature_map: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyproj
 import pytest
 import rasterio
+import torch
 from affine import Affine
 
 Position = tuple[float, float]
@@ -19,6 +20,12 @@ PIXEL = 4.777314267823516
 ORIGIN = 20037508.342789244
 MINI = Path(__file__).parents[3] / "shared" / "data" / "sn7_mini"
 SCENES_CSV = MINI.parent / "sn7_scenes.csv"
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Begin each test at the same state of torch's generator: random weights are the same in every run."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture
