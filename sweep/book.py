@@ -56,14 +56,16 @@ class Book:
         budget: Budget,
         about: Mapping[str, str],
         spare: int = 0,
+        most: int = 0,
         nodes: Callable[[], Sequence[Mapping[str, Any]]] = ray.nodes,
     ) -> None:
         """Open the book.
 
         `about` says where the study comes from, as tags of each trial's run. `spare` trials wait beyond what the
-        nodes have room for: a cluster that grows with what is asked of it needs one.
+        nodes have room for: a cluster that grows with what is asked of it needs one. Where it is known that it grows
+        until `most` trials run, so many are asked for at once: machines that boot side by side are there sooner.
         """
-        self.nodes, self.looked, self.capacity, self.spare = nodes, -inf, 0, spare
+        self.nodes, self.looked, self.capacity, self.spare, self.most = nodes, -inf, 0, spare, most
         self.study, self.job, self.opened, self.earlier, self.about = study, job, opened, earlier, about
         self.records, self.board, self.budget = records, board, budget
         self.stop = StopFile(job.results)
@@ -83,7 +85,7 @@ class Book:
             self.looked = time.monotonic()
             nodes = self.nodes()
             self.alive = frozenset(node["NodeID"] for node in nodes if node["Alive"])
-            self.capacity = self.budget.tick(len(self.attempts), nodes) + self.spare
+            self.capacity = max(self.budget.tick(len(self.attempts), nodes) + self.spare, self.most)
             self._settle()
             self._cut_off()
             self.board.tick()

@@ -10,14 +10,16 @@ from typing import Any
 import ray
 
 from sn7.errors import ClusterUnavailable, StudyInvalid
+from sweep.growth import coming, wait_for_minimum
 from sweep.study import Study
 
-__all__ = ["capacity", "require_capacity", "start_ray", "stop_ray"]
+__all__ = ["capacity", "has_gpus", "require_capacity", "start_ray", "stop_ray"]
 
 
 def start_ray(address: str | None) -> None:
     """Join the cluster at `address`, or start one on this machine that only its own processes can talk to.
 
+    One that `ray up` has started only now is waited for, until the workers are there that it is to have in any case.
     Raises ClusterUnavailable.
     """
     if address is None:
@@ -37,6 +39,8 @@ def start_ray(address: str | None) -> None:
         raise ClusterUnavailable(
             f"no Ray cluster at {address or 'this machine'} ({reason}); start it, or give its RAY_AUTH_TOKEN."
         ) from error
+    if address:
+        wait_for_minimum()
 
 
 def stop_ray() -> None:
@@ -55,15 +59,21 @@ def capacity(study: Study, nodes: Iterable[Mapping[str, Any]]) -> int:
     )
 
 
+def has_gpus() -> bool:
+    """Return whether the connected cluster has a whole GPU, or its autoscaler can bring one."""
+    return any(node["Alive"] and node["Resources"].get("GPU", 0) >= 1 for node in [*ray.nodes(), *coming()])
+
+
 def require_capacity(study: Study) -> None:
-    """Raise StudyInvalid where not one trial fits on the connected cluster: it would wait for ever."""
-    nodes = ray.nodes()
-    if capacity(study, nodes):
+    """Raise StudyInvalid where not one trial fits on the connected cluster, grown or not: it would wait for ever."""
+    nodes, later = ray.nodes(), coming()
+    if capacity(study, [*nodes, *later]):
         return
-    rooms = [{"CPU": 0.0, "GPU": 0.0, **node["Resources"]} for node in nodes if node["Alive"]]
+    rooms = [{"CPU": 0.0, "GPU": 0.0, **node["Resources"]} for node in [*nodes, *later] if node["Alive"]]
     largest = max(rooms, key=lambda room: (room["GPU"], room["CPU"]))
+    grown = f" and {len(later)} that its autoscaler can bring" if later else ""
     raise StudyInvalid(
         f"a trial wants {study.resources.cpu} CPU and {float(study.resources.gpu):g} GPU, and the largest of "
-        f"{len(nodes)} nodes has {largest['CPU']:g} CPU and {largest['GPU']:g} GPU; lower [resources] in the study "
-        "file, or start a larger cluster."
+        f"{len(nodes)} nodes{grown} has {largest['CPU']:g} CPU and {largest['GPU']:g} GPU; lower [resources] in the "
+        "study file, or start a larger cluster."
     )

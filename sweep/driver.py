@@ -19,9 +19,10 @@ from sn7.storage import is_url, local
 from sweep.board import Board, configuration_text
 from sweep.book import FULL_DISK, Book
 from sweep.budget import Budget
-from sweep.cluster import require_capacity, start_ray, stop_ray
+from sweep.cluster import capacity, require_capacity, start_ray, stop_ray
 from sweep.disk import full_disk, require_room
 from sweep.endings import mend
+from sweep.growth import coming
 from sweep.journal import JOURNAL, read_header
 from sweep.leaderboard import leaderboard, write_leaderboard
 from sweep.outcome import SUMMARY, finish
@@ -105,9 +106,10 @@ def _run(plan: Plan, results: Path, options: argparse.Namespace) -> bool:
             print(f"{cut_off} trials were cut off and go on", file=sys.stderr)
         with stop_on_signals(stop) as asked:
             about = provenance(study, plan.prepared)
-            spare = 1 if options.address else 0  # a cluster of its own does not grow
+            most = capacity(study, coming())
+            spare = 1 if options.address and not most else 0  # a cluster of its own does not grow
             records.describe(about)
-            book = Book(study, job, opened, earlier, records, _board(plan, opened, budget), budget, about, spare)
+            book = Book(study, job, opened, earlier, records, _board(plan, opened, budget), budget, about, spare, most)
             _search(book, opened, results)
             if asked():
                 state = "INTERRUPTED"

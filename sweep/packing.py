@@ -8,7 +8,7 @@ import ray
 
 from sn7.files import read_json, write_json
 from sweep.budget import node_type
-from sweep.cluster import capacity, require_capacity
+from sweep.cluster import capacity, has_gpus, require_capacity
 from sweep.forecast import Prediction, describe_preflight, predict_cost
 from sweep.plan import Plan
 from sweep.preflight import Preflight, cases, gpu_share, load_preflight, preflight
@@ -26,7 +26,7 @@ def with_gpu_share(plan: Plan, results: Path) -> Plan:
     """
     if not plan.study.resources.auto:
         return plan
-    share = gpu_share(preflight(plan, results).costs) if ray.cluster_resources().get("GPU") else 0.0
+    share = gpu_share(preflight(plan, results).costs) if has_gpus() else 0.0
     return _with_share(plan, share)
 
 

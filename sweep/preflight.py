@@ -4,6 +4,7 @@ results/<study>/preflight.json    what was measured, on which device, with which
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -18,7 +19,7 @@ from sn7.config import TrainConfig
 from sn7.errors import ResultsConflict, Sn7Error, StudyInvalid
 from sn7.files import read_json, write_json
 from sn7.measure import BatchCost, device_name, measure_batch
-from sweep.cluster import require_capacity
+from sweep.cluster import capacity, has_gpus, require_capacity
 from sweep.plan import Plan
 from sweep.study import Resources, Study
 
@@ -111,8 +112,11 @@ def run_preflight(plan: Plan) -> list[BatchCost]:
 def _task(study: Study, function: Any) -> Any:
     """Return a Ray task like a trial of the study, whose process ends with it, so that memory is measured clean."""
     cpu, wanted = study.resources.cpu, study.resources.gpu
-    gpus = int(ray.cluster_resources().get("GPU", 0) >= 1 if study.resources.auto else float(wanted) > 0)
-    require_capacity(replace(study, resources=Resources(float(gpus), cpu)))
+    gpus = int(has_gpus() if study.resources.auto else float(wanted) > 0)
+    alone = replace(study, resources=Resources(float(gpus), cpu))
+    require_capacity(alone)
+    if not capacity(alone, ray.nodes()):
+        print("waiting for the autoscaler to bring a node to measure on", file=sys.stderr)
     return ray.remote(num_cpus=cpu, num_gpus=gpus, max_calls=1, max_retries=0)(function)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sn7.errors import StudyInvalid
-from sweep.cluster import capacity, require_capacity
+from sweep.cluster import capacity, has_gpus, require_capacity
 from sweep.study import Resources, Study
 from sweep.studyfile import load_study
 
@@ -39,6 +39,19 @@ def test_capacity(study: Study, resources: Resources, nodes: list[dict[str, Any]
 def test_a_trial_that_fits_nowhere_is_refused(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence with what it wants and what there is."""
     monkeypatch.setattr("sweep.cluster.ray.nodes", lambda: [_node(CPU=2), _node(CPU=1)])
+    monkeypatch.setattr("sweep.cluster.coming", list)
     require_capacity(study)
     with pytest.raises(StudyInvalid, match=r"wants 4 CPU and 0\.5 GPU, and the largest of 2 nodes has 2 CPU and 0 GPU"):
         require_capacity(replace(study, resources=Resources(0.5, 4)))
+
+
+def test_a_cluster_without_nodes_that_grows(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial waits for a node that the autoscaler can bring; one that no such node has room for is refused."""
+    monkeypatch.setattr("sweep.cluster.ray.nodes", lambda: [_node(CPU=0)])
+    monkeypatch.setattr("sweep.cluster.coming", lambda: [_node(CPU=4, GPU=1)] * 3)
+    assert has_gpus()
+    require_capacity(replace(study, resources=Resources(0.5, 4)))
+    with pytest.raises(StudyInvalid, match="the largest of 1 nodes and 3 that its autoscaler can bring has 4 CPU"):
+        require_capacity(replace(study, resources=Resources(0.5, 8)))
+    monkeypatch.setattr("sweep.cluster.coming", list)
+    assert not has_gpus()
