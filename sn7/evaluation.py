@@ -1,14 +1,15 @@
 """What a model is worth on its validation scenes: scene by scene, over thresholds, and how sure that is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from sn7.metrics import Counts, ThresholdCurve
 
-__all__ = ["Evaluation", "ValidationCounts", "evaluate", "scene_curves"]
+__all__ = ["Evaluation", "ValidationCounts", "dice_interval", "evaluate", "gain_interval", "scene_curves"]
 
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)
@@ -52,7 +53,7 @@ def scene_curves(counts: ValidationCounts, scenes: list[str]) -> dict[str, Thres
 def evaluate(curves: Mapping[str, ThresholdCurve], ceiling: Counts, seed: int) -> Evaluation:
     """Return what the threshold curves of validation scenes say; `seed` is that of the resampling."""
     counts = {scene: curve.counts(0.5) for scene, curve in curves.items()}
-    low, high = _interval(list(counts.values()), seed)
+    low, high = dice_interval(list(counts.values()), seed)
     together = sum(curves.values(), start=ThresholdCurve.empty())
     threshold = together.best_threshold()
     return Evaluation(
@@ -65,11 +66,24 @@ def evaluate(curves: Mapping[str, ThresholdCurve], ceiling: Counts, seed: int) -
     )
 
 
-def _interval(counts: list[Counts], seed: int) -> tuple[float, float]:
-    """Return the bootstrap interval of Dice over scenes (Efron 1979)."""
+def dice_interval(counts: Sequence[Counts], seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of Dice over units that are drawn with replacement: scenes, or blocks."""
+    low, high = np.percentile(_resampled(counts, seed), INTERVAL)
+    return float(low), float(high)
+
+
+def gain_interval(new: Sequence[Counts], old: Sequence[Counts], seed: int) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of what Dice gains from `old` to `new`, both of the same units.
+
+    Each resample draws the same units for both, so that a unit which is hard for both widens nothing.
+    """
+    low, high = np.percentile(_resampled(new, seed) - _resampled(old, seed), INTERVAL)
+    return float(low), float(high)
+
+
+def _resampled(counts: Sequence[Counts], seed: int) -> npt.NDArray[np.float64]:
+    """Return Dice of each bootstrap resample (Efron 1979), float64 (RESAMPLES,)."""
     drawn = np.random.default_rng(seed).multinomial(len(counts), [1 / len(counts)] * len(counts), RESAMPLES)
     tp, fp, fn = (drawn @ np.array([(count.tp, count.fp, count.fn) for count in counts])).T
     whole = 2 * tp + fp + fn
-    dice = np.where(whole > 0, 2 * tp / np.maximum(whole, 1), 1.0)
-    low, high = np.percentile(dice, INTERVAL)
-    return float(low), float(high)
+    return np.where(whole > 0, 2 * tp / np.maximum(whole, 1), 1.0)

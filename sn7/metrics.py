@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BINS", "Counts", "ThresholdCurve"]
+__all__ = ["BINS", "Counts", "ThresholdCurve", "block_curves"]
 
 BINS = 256
 """Steps of a threshold curve; a threshold is a multiple of 1 / BINS."""
@@ -74,16 +74,10 @@ class ThresholdCurve:
     def of(cls, probs: npt.NDArray[Any], mask: npt.NDArray[Any], valid: npt.NDArray[Any]) -> "ThresholdCurve":
         """Return the curve of an image.
 
-        `probs` is float (H, W) in [0, 1], `mask` {0, 1} and `valid` {0, 1} or bool of the same shape. Raises
-        ValueError where a valid pixel's prob is not finite or outside [0, 1].
+        Arguments and errors are those of `block_curves`.
         """
-        seen = valid.astype(bool)
-        chosen = probs[seen].astype(np.float32)
-        if not (np.isfinite(chosen).all() and (chosen >= 0).all() and (chosen <= 1).all()):
-            raise ValueError("probs of valid pixels must lie in [0, 1]")
-        bins = np.minimum((chosen * BINS).astype(np.int64), BINS - 1)
-        building = mask[seen].astype(bool)
-        return cls(np.bincount(bins[building], minlength=BINS), np.bincount(bins[~building], minlength=BINS))
+        (curve,) = block_curves(probs, mask, valid, 1)
+        return curve
 
     def __add__(self, other: "ThresholdCurve") -> "ThresholdCurve":
         return ThresholdCurve(self.building + other.building, self.background + other.background)
@@ -106,3 +100,22 @@ class ThresholdCurve:
         dice = self.dice()
         best = np.flatnonzero(dice >= dice.max() - 1e-12)
         return float(best[len(best) // 2]) / BINS
+
+
+def block_curves(
+    probs: npt.NDArray[Any], mask: npt.NDArray[Any], valid: npt.NDArray[Any], parts: int
+) -> list[ThresholdCurve]:
+    """Return the curves of an image's parts × parts blocks, row by row, which add up to the image's.
+
+    `probs` is float (H, W) in [0, 1], `mask` {0, 1} and `valid` {0, 1} or bool of the same shape. Raises
+    ValueError where a valid pixel's prob is not finite or outside [0, 1].
+    """
+    seen = valid.astype(bool)
+    chosen = probs[seen].astype(np.float32)
+    if not (np.isfinite(chosen).all() and (chosen >= 0).all() and (chosen <= 1).all()):
+        raise ValueError("probs of valid pixels must lie in [0, 1]")
+    bins = np.minimum((chosen * BINS).astype(np.int64), BINS - 1)
+    rows, cols = (np.arange(length) * parts // length for length in probs.shape)
+    block = (rows[:, None] * parts + cols)[seen]
+    histograms = np.bincount((block * 2 + mask[seen].astype(bool)) * BINS + bins, minlength=parts * parts * 2 * BINS)
+    return [ThresholdCurve(building, background) for background, building in histograms.reshape(-1, 2, BINS)]

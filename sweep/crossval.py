@@ -16,10 +16,11 @@ from sn7.ensemble import fit_threshold, load_predictor
 from sn7.files import atomic_file
 from sn7.folds import Split
 from sn7.metrics import Counts, ThresholdCurve
-from sn7.prepared import MASK, RGB, VALID, Prepared, PreparedImage
+from sn7.prepared import RGB, Prepared, PreparedImage
 from sn7.windows import predict_array
 from sweep.budget import Budget
 from sweep.fits import Fit, run_fits
+from sweep.scenes import SceneCurves, read_scene
 from sweep.study import Study
 from sweep.trial import split_folder
 
@@ -49,7 +50,17 @@ class FoldScore:
     fold: int
     threshold: float
     """Fitted on the other folds."""
-    counts: Counts
+    scenes: tuple[SceneCurves, ...]
+
+    @property
+    def curve(self) -> ThresholdCurve:
+        """The threshold curve of the fold."""
+        return sum((scene.curve for scene in self.scenes), start=ThresholdCurve.empty())
+
+    @property
+    def counts(self) -> Counts:
+        """The counts at the threshold."""
+        return self.curve.counts(self.threshold)
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,11 @@ class OutOfFold:
     def counts(self) -> Counts:
         """The counts of all folds, each at its own fold's threshold."""
         return sum((fold.counts for fold in self.folds), start=Counts())
+
+    @property
+    def by_scene(self) -> dict[str, Counts]:
+        """The counts of each scene, at its fold's threshold."""
+        return {s.scene: s.curve.counts(fold.threshold) for fold in self.folds for s in fold.scenes}
 
     @property
     def dice_by_fold(self) -> list[float]:
@@ -122,18 +138,11 @@ def score_out_of_fold(trials: Sequence[int], splits: Sequence[Split], results: P
 
     One image is in memory at a time.
     """
-    curves = [_curve(trials, split, results, prepared) for split in splits]
+    probs = partial(mean_probs, trials, results)
+    scenes = [tuple(read_scene(scene, probs, prepared) for scene in split.validation) for split in splits]
+    curves = [sum((scene.curve for scene in fold), start=ThresholdCurve.empty()) for fold in scenes]
     threshold, nested = fit_threshold(curves)
-    scores = [FoldScore(fold, nested[fold], curve.counts(nested[fold])) for fold, curve in enumerate(curves)]
-    return OutOfFold(threshold, tuple(scores))
-
-
-def _curve(trials: Sequence[int], split: Split, results: Path, prepared: Prepared) -> ThresholdCurve:
-    total = ThresholdCurve.empty()
-    for image in labelled_images(prepared, split):
-        pixels = prepared.pixels(image)
-        total += ThresholdCurve.of(mean_probs(trials, results, image), pixels[MASK], pixels[VALID])
-    return total
+    return OutOfFold(threshold, tuple(FoldScore(fold, nested[fold], scenes[fold]) for fold in range(len(splits))))
 
 
 def mean_probs(trials: Sequence[int], results: Path, image: PreparedImage) -> npt.NDArray[np.float32]:

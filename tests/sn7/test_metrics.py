@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sn7.metrics import BINS, Counts, ThresholdCurve
+from sn7.metrics import BINS, Counts, ThresholdCurve, block_curves
 
 
 def test_the_metrics_by_hand() -> None:
@@ -68,3 +68,18 @@ def test_invalid_pixels_may_hold_anything() -> None:
     assert ThresholdCurve.of(probs, mask, np.array([[1, 0]])).counts(0.5) == Counts(1, 0, 0)
     with pytest.raises(ValueError, match="must lie in"):
         ThresholdCurve.of(probs, mask, np.array([[1, 1]]))
+
+
+def test_blocks_add_up_to_their_image() -> None:
+    """Of 5 × 3 px in 2 × 2 blocks each pixel is in one; rows 0 to 2 and columns 0 and 1 are the first block's."""
+    mask = np.zeros((5, 3), np.uint8)
+    mask[0, 0] = mask[4, 2] = 1
+    probs = np.full((5, 3), 0.75, np.float32)
+    valid = np.ones((5, 3), np.uint8)
+    valid[2, 1] = 0
+    blocks = block_curves(probs, mask, valid, 2)
+    assert [int(block.building.sum()) for block in blocks] == [1, 0, 0, 1]
+    assert [int(block.background.sum()) for block in blocks] == [4, 3, 4, 1]
+    whole = ThresholdCurve.of(probs, mask, valid)
+    assert np.array_equal(sum(block.background for block in blocks), whole.background)
+    assert whole.building[192] == 2
