@@ -26,6 +26,7 @@ __all__ = [
     "Scene",
     "image_date",
     "list_folder",
+    "parse_image_name",
     "read_catalog",
     "read_scene",
 ]
@@ -38,7 +39,7 @@ IMAGE_FOLDERS = ("images_masked", "images")
 Refuse = Callable[[Path, DataMissing], None]
 """Called with a file or folder that cannot be used and why; what it returns from is left out of the catalog."""
 
-_IMAGE_NAME = re.compile(r"global_monthly_(\d{4})_(0[1-9]|1[0-2])_mosaic_(.+)\.tif")
+_IMAGE_NAME = re.compile(r"global_monthly_(\d{4})_(0[1-9]|1[0-2])_mosaic_(.+)")
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,14 @@ def read_scene(folder: Path, refuse: Refuse = _raise) -> Scene:
 
 def image_date(name: str, scene: str) -> str | None:
     """Return the year and month, YYYY-MM, that an image's file name tells; None where it is none of the scene's."""
+    found = parse_image_name(name.removesuffix(".tif")) if name.endswith(".tif") else None
+    return found[1] if found and found[0] == scene else None
+
+
+def parse_image_name(name: str) -> tuple[str, str] | None:
+    """Return the scene and the year and month, YYYY-MM, that an image's name without its ending tells, if it does."""
     match = _IMAGE_NAME.fullmatch(name)
-    return f"{match[1]}-{match[2]}" if match and match[3] == scene else None
+    return (match[3], f"{match[1]}-{match[2]}") if match else None
 
 
 def list_folder(folder: Path, refuse: Refuse = _raise) -> dict[str, Path]:

@@ -20,12 +20,14 @@ __all__ = [
     "PreparedInvalid",
     "PretrainedUnusable",
     "ResultsConflict",
+    "SceneUnknown",
     "SceneUnlabelled",
     "Sn7Error",
     "SplitInvalid",
     "StorageUnavailable",
     "StudyInvalid",
     "TrackingUnavailable",
+    "TracksInvalid",
     "TrainingDiverged",
     "WorkerLost",
 ]
@@ -121,6 +123,14 @@ class ArchiveInvalid(Sn7Error):
 
 class PretrainedUnusable(Sn7Error):
     """Weights for an encoder to start from are missing, out of reach, unreadable, or of another model."""
+
+
+class TracksInvalid(Sn7Error):
+    """A challenge CSV, or a folder of footprints over the months, cannot be read as tracks."""
+
+
+class SceneUnknown(Sn7Error):
+    """Predictions are of a scene that the truth has not, or a scene is asked for that is not there."""
 
 
 class Interrupted(Sn7Error):

@@ -19,7 +19,7 @@ from rasterio.crs import CRS
 from sn7.catalog import LabelKind
 from sn7.errors import LabelsUnreadable
 
-__all__ = ["Footprints", "Offsets", "collector_paused", "read_footprints"]
+__all__ = ["Footprints", "Offsets", "collector_paused", "read_footprints", "read_identified"]
 
 Ring = list[list[float]]
 Offsets = npt.NDArray[np.integer[Any]]
@@ -90,10 +90,22 @@ def read_footprints(path: Path, kind: LabelKind) -> Footprints:
     are null, empty or no polygon are left out and counted.
     Raises LabelsUnreadable where the file is damaged or is no GeoJSON FeatureCollection.
     """
-    content = _parse(path)
+    return _footprints(path, kind, _parse(path))[0]
+
+
+@collector_paused()
+def read_identified(path: Path, kind: LabelKind) -> tuple[Footprints, list[Any]]:
+    """Read footprints as `read_footprints` does, and of each the property Id as it is in the file; None without one."""
+    footprints, features = _footprints(path, kind, _parse(path))
+    return footprints, [(feature.get("properties") or {}).get("Id") for feature in features]
+
+
+def _footprints(path: Path, kind: LabelKind, content: dict[str, Any]) -> tuple[Footprints, list[dict[str, Any]]]:
+    """Return the footprints of a parsed file, and the features that they come from."""
     crs = _crs(path, kind, content)
     counts = {"null": 0, "empty": 0, "other": 0}
     kept: list[list[list[Ring]]] = []
+    features = []
     try:
         for feature in content["features"]:
             polygons, defect = _polygons(feature["geometry"])
@@ -101,7 +113,9 @@ def read_footprints(path: Path, kind: LabelKind) -> Footprints:
                 counts[defect] += 1
             else:
                 kept.append(polygons)
-        return Footprints(path, kind, crs, *_ragged(kept), counts["null"], counts["empty"], counts["other"])
+                features.append(feature)
+        found = Footprints(path, kind, crs, *_ragged(kept), counts["null"], counts["empty"], counts["other"])
+        return found, features
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise LabelsUnreadable(
             f"{path} has a feature whose geometry is no GeoJSON ({error!r}); wanted polygons of finite "

@@ -1,0 +1,1 @@
+"""Predictions beside their truth: pixel metrics, F1 at an IoU, SCOT."""
