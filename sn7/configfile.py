@@ -3,9 +3,8 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from sn7.config import RECIPES, TrainConfig, require_field
+from sn7.config import RECIPES, TrainConfig
 from sn7.errors import ConfigError
 
 __all__ = ["parse_config"]
@@ -17,13 +16,7 @@ def parse_config(name: str, assignments: Sequence[str]) -> TrainConfig:
     Raises ConfigError for a file that cannot be read, an unknown field, or a value that the field does not take.
     """
     base = RECIPES.get(name) or _config_file(Path(name))
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        field, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {assignment} is no assignment; wanted FIELD=VALUE, such as epochs=10.")
-        values[field] = _parse_value(field, text)
-    return TrainConfig.from_dict(values, base)
+    return TrainConfig.from_texts(assignments, base)
 
 
 def _config_file(path: Path) -> TrainConfig:
@@ -38,13 +31,3 @@ def _config_file(path: Path) -> TrainConfig:
         return TrainConfig.from_dict(content.get("train", content))  # a study file's [train] serves as well
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def _parse_value(field: str, text: str) -> Any:
-    kind = require_field(field).type
-    if kind is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    try:
-        return kind(text)
-    except ValueError:
-        return text  # the field's own check says what it wanted

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors"},
-    {"files", "parallel", "signals"},
+    {"fields", "files", "parallel", "signals"},
     {"storage"},
     {"publish"},
     {"config", "bucket", "unpack"},

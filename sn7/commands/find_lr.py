@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sn7.commands.training import add_training_arguments, chosen_split, fields_epilog, with_batch_size
+from sn7.commands.training import add_training_arguments, chosen_split, with_batch_size
+from sn7.config import TrainConfig
 from sn7.configfile import parse_config
 
 __all__ = ["add", "run"]
@@ -13,7 +14,9 @@ __all__ = ["add", "run"]
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command."""
     command: argparse.ArgumentParser = commands.add_parser(
-        "find-lr", help="suggest lr_max: a short mock training at growing learning rates", epilog=fields_epilog()
+        "find-lr",
+        help="suggest lr_max: a short mock training at growing learning rates",
+        epilog=TrainConfig.help_lines(),
     )
     command.add_argument("prepared", help="folder, or URL, of `sn7 prepare`")
     command.add_argument("--out", type=Path, required=True, help="folder for lr_find.png and lr_find.csv")

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sn7.commands.training import add_training_arguments, chosen_split, fields_epilog, with_batch_size
+from sn7.commands.training import add_training_arguments, chosen_split, with_batch_size
+from sn7.config import TrainConfig
 from sn7.configfile import parse_config
 from sn7.errors import Interrupted
 
@@ -17,7 +18,7 @@ __all__ = ["add", "run"]
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command."""
     command: argparse.ArgumentParser = commands.add_parser(
-        "train", help="train one configuration on one split", epilog=fields_epilog()
+        "train", help="train one configuration on one split", epilog=TrainConfig.help_lines()
     )
     command.add_argument("prepared", help="folder, or URL, of `sn7 prepare`")
     command.add_argument("out", type=Path, help="folder for model/, history.csv, pictures and result.json")

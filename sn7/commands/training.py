@@ -6,19 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn7.config import TrainConfig, field_specs
+from sn7.config import TrainConfig
 
 if TYPE_CHECKING:
     from sn7.folds import Split
     from sn7.prepared import Prepared
 
-__all__ = ["add_training_arguments", "chosen_split", "fields_epilog", "with_batch_size"]
-
-
-def fields_epilog() -> str:
-    """Return the fields of a configuration, a line each."""
-    lines = [f"  {spec.name:18} {spec.help} (default: {spec.default})" for spec in field_specs().values()]
-    return "\n".join(["fields of a configuration:", *lines])
+__all__ = ["add_training_arguments", "chosen_split", "with_batch_size"]
 
 
 def add_training_arguments(command: argparse.ArgumentParser) -> None:
