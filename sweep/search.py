@@ -136,6 +136,8 @@ def _draw(opened: optuna.Study, study: Study, earlier: Sequence[FrozenTrial]) ->
     In a copy, because each draw that is thrown away would be a trial.
     """
     known = opened.get_trials(deepcopy=False)
+    if study.start and len(known) == 1:  # after the notebook recipe
+        return study.start_point
     tried = {_key(trial.params) for trial in known}
     space = study.space
     if space.size is not None and len(tried) >= space.size:

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from sn7.config import TrainConfig
+from sn7.config import RECIPES, TrainConfig
 from sn7.encoders import require_encoder
 from sn7.errors import StudyInvalid
 from sn7.folds import require_split_name
 from sn7.pretrained import require_pretrained
 from sweep.searchtable import parse_search
-from sweep.space import Space
+from sweep.space import Space, notebook_point
 
 __all__ = ["AUTO", "FREE", "TABLES", "Resources", "Study", "check_study"]
 
-TABLES = ("study", "resources", "prices", "data", "train", "search")
+TABLES = ("study", "resources", "prices", "data", "train", "search", "start")
 RESERVED = ("prepared", "mlartifacts", "mlflow.db")
 """Names of folders that results/ has besides one a study."""
 AUTO = "auto"
@@ -91,6 +91,8 @@ class Study:
     """TrainConfig fields that stay."""
     search: dict[str, Any] = field(default_factory=dict)
     """TrainConfig fields that vary, as the file has them."""
+    start: dict[str, Any] = field(default_factory=dict)
+    """Values of fields that vary: a configuration known to be good, tried right after the notebook recipe."""
 
     @property
     def base(self) -> TrainConfig:
@@ -101,6 +103,11 @@ class Study:
     def space(self) -> Space:
         """The search space."""
         return parse_search(self.search)
+
+    @cached_property
+    def start_point(self) -> dict[str, Any]:
+        """The second trial's values of the fields that vary there; empty where it is drawn like all others."""
+        return self.space.point({**RECIPES["notebook"].to_dict(), **self.start}) if self.start else {}
 
     @property
     def separation(self) -> bool:
@@ -133,6 +140,7 @@ class Study:
             "data": {"folder": self.data},
             "train": self.train,
             "search": self.search,
+            "start": self.start,
         }
 
 
@@ -153,6 +161,7 @@ def check_study(study: Study) -> Study:
     _check_resources(study)
     _check_fields(study)
     _check_search(study)
+    _check_start(study)
     return study
 
 
@@ -209,3 +218,17 @@ def _check_search(study: Study) -> None:
             f"study.trials = {study.trials} but [search] has {size} configurations, and none is tried twice: "
             "lower trials or widen [search]."
         )
+
+
+def _check_start(study: Study) -> None:
+    """Raise StudyInvalid where [start] is none of the configurations, or the notebook recipe, which comes first."""
+    for name in study.start:
+        if name not in study.space.fields:
+            raise StudyInvalid(f"start.{name} is no field of [search]; move it to [train], or let it vary.")
+        if name not in study.start_point:
+            raise StudyInvalid(f"start.{name} does not vary beside the other values of [start]; remove it.")
+    reason = study.space.reason_outside(study.start_point) if study.start else ""
+    if reason:
+        raise StudyInvalid(f"start: {reason}; wanted one of the configurations of [search].")
+    if study.start and study.start_point == notebook_point(study.space):
+        raise StudyInvalid("[start] is the notebook recipe, which is the first trial anyway; remove the table.")

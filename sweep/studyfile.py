@@ -64,6 +64,7 @@ def _from_tables(content: Mapping[str, Any]) -> Study:
         data=data.get("folder", ""),
         train=dict(content.get("train", {})),
         search=dict(content.get("search", {})),
+        start=dict(content.get("start", {})),
     )
 
 
@@ -117,7 +118,7 @@ def check_same_study(folder: Path, study: Study) -> None:
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     found = []
-    for table in ("study", "train", "search"):
+    for table in ("study", "train", "search", "start"):
         old, new = there[table], here[table]
         for name in {**old, **new}:
             if name in old and name in new:

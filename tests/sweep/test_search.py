@@ -34,6 +34,15 @@ def test_the_notebook_recipe_is_the_first_trial(study: Study, tmp_path: Path) ->
     assert second.number == 1 and second.params["lr_max"] != 3e-4 and second.user_attrs == {}
 
 
+def test_the_start_is_the_second_trial(study: Study) -> None:
+    """Fields that it does not name have the notebook recipe's value; the third trial is drawn."""
+    study = replace(study, start={"lr_max": 2e-3})
+    opened = open_optuna(study, None)
+    drawn = [_next(opened, study).params for _ in range(3)]
+    assert drawn[1] == {"lr_max": 2e-3, "building_weight": 0.75}
+    assert drawn[0] != drawn[2] != drawn[1]
+
+
 def test_the_seed_decides_what_is_drawn(study: Study) -> None:
     """Two studies in memory draw the same configurations, all different."""
     drawn = []

@@ -11,6 +11,7 @@ from sweep.studyfile import check_same_study, load_study, save_study
 
 Write = Callable[..., Path]
 LR = "lr_max = { loguniform = [1e-4, 1e-2] }"
+WEIGHT = "building_weight = { uniform = [0.5, 0.9] }"
 STUDIES = Path(__file__).parents[2] / "sweep" / "studies"
 
 
@@ -56,6 +57,10 @@ weight_decay = 0.05""",
     "[search]": """[search]
 undersample = { choice = [true, false] }
 weight_decay = { uniform = [0.02, 0.1], when = { undersample = false } }""",
+    WEIGHT: WEIGHT + """
+[start]
+undersample = false
+weight_decay = 0.03""",
 }
 
 
@@ -77,6 +82,7 @@ def test_a_study_with_everything_set_survives_its_file(everything: Path, tmp_pat
     assert study.prices == {"g5.xlarge": 1.212, "default": 2.0}
     assert {type(price) for price in study.prices.values()} == {float}
     assert study.warm_start == str(tmp_path / "earlier")
+    assert study.start_point == {"lr_max": 3e-4, "building_weight": 0.75, "undersample": False, "weight_decay": 0.03}
     assert study.base.weight_decay == 0.05 and study.space.conditional == ("weight_decay",)
     save_study(study, tmp_path / "copy.toml")
     assert load_study(tmp_path / "copy.toml") == study
@@ -87,6 +93,7 @@ def test_what_a_study_is_without_the_optional_fields(write_study: Write) -> None
     study = load_study(write_study())
     assert (study.repeats, study.patience, study.max_failures, study.warm_start) == (1, 0, 2, "")
     assert (study.max_hours, study.max_gpu_hours, study.max_cost, study.prices) == (0, 0, 0, {})
+    assert study.start_point == {}
     assert study.resources == Resources(gpu=0, cpu=1) and not study.resources.auto
 
 
@@ -262,6 +269,24 @@ def test_more_trials_than_configurations_are_refused(write_study: Write) -> None
     with pytest.raises(StudyInvalid, match=r"trials = 4 but \[search\] has 3 configurations, and none is tried twice"):
         load_study(write_study(few))
     assert load_study(write_study({**few, "trials = 4": "trials = 3"})).space.size == 3
+
+
+@pytest.mark.parametrize(
+    ("start", "sentence"),
+    [
+        ("lr_min = 1.0", r"start\.lr_min is no field of \[search\]; move it to \[train\]"),
+        ("lr_max = 1.0", r"start: lr_max = 1\.0 is outside \[0\.0001, 0\.01\]"),
+        ("lr_max = true", r"start: lr_max = True is of type bool"),
+        ("weight_decay = 0.0", r"start\.weight_decay does not vary beside the other values of \[start\]"),
+        ("lr_max = 3e-4", r"\[start\] is the notebook recipe"),
+    ],
+)
+def test_a_start_that_is_no_configuration_is_refused(write_study: Write, start: str, sentence: str) -> None:
+    """Before anything is spent, with the field."""
+    conditional = "blur = { choice = [true, false] }\nweight_decay = { uniform = [0.0, 0.1], when = { blur = true } }"
+    path = write_study({WEIGHT: f"{WEIGHT}\n{conditional}\n[start]\n{start}"})
+    with pytest.raises(StudyInvalid, match=sentence):
+        load_study(path)
 
 
 def test_what_may_change_between_two_starts(everything: Path, tmp_path: Path) -> None:
