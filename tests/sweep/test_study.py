@@ -57,7 +57,8 @@ weight_decay = 0.05""",
     "[search]": """[search]
 undersample = { choice = [true, false] }
 weight_decay = { uniform = [0.02, 0.1], when = { undersample = false } }""",
-    WEIGHT: WEIGHT + """
+    WEIGHT: WEIGHT
+    + """
 [start]
 undersample = false
 weight_decay = 0.03""",
