@@ -3,6 +3,7 @@
 Fold models are of the last epoch: the best one would be chosen on the scenes they are judged by.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from sweep.budget import Budget
 from sweep.fits import Fit, run_fits
 from sweep.scenes import SceneCurves, read_scene
 from sweep.study import Study
-from sweep.trial import split_folder
+from sweep.trial import base_folder
 
 __all__ = [
     "FoldScore",
@@ -33,6 +34,10 @@ __all__ = [
     "mean_probs",
     "score_out_of_fold",
 ]
+
+
+PROBS = "oof"
+"""Folder of out-of-fold probs."""
 
 
 @dataclass(frozen=True)
@@ -103,25 +108,40 @@ def cross_validate(
             fold,
             member.config,
             split,
-            split_folder(results, member.trial, split.name),
+            base_folder(results, member.trial, split.name),
             "last",
         )
         for member in members
         for fold, split in enumerate(splits)
     ]
-    return run_fits(fits, "folds", study, results, prepared, budget, partial(_predict_out_of_fold, results))
+    predict = partial(_predict_out_of_fold, results)
+    for fit, error in run_fits(fits, "folds", study, results, prepared, budget, predict):
+        if not error:
+            _take_probs(results, fit)
+        yield fit, error
 
 
-def _predict_out_of_fold(results: Path, fit: Fit, prepared: Prepared) -> None:
+def _predict_out_of_fold(results: Path, fit: Fit, out: Path, prepared: Prepared) -> None:
+    """Write the probs that the results lack into the training's own folder, where no late writer harms the results."""
     images = labelled_images(prepared, fit.split)
     missing = [image for image in images if not _probs_path(results, fit.trial, image).exists()]
     if not missing:
         return
-    predictor = load_predictor(fit.out / "model")
+    predictor = load_predictor(out / "model")
     for image in missing:
         probs = predict_array(np.ascontiguousarray(prepared.pixels(image)[RGB]), predictor)
-        with atomic_file(_probs_path(results, fit.trial, image)) as temporary:
+        with atomic_file(out / PROBS / image.array) as temporary:
             np.save(temporary, probs.astype(np.float16))  # steps of 1/2048 at most, a quarter of the disk
+
+
+def _take_probs(results: Path, fit: Fit) -> None:
+    """Move the probs of a training that has ended to those of its trial."""
+    made = fit.out / PROBS
+    for path in sorted(made.rglob("*.npy")):
+        target = results / PROBS / f"{fit.trial:04d}" / path.relative_to(made)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def labelled_images(prepared: Prepared, split: Split) -> list[PreparedImage]:
@@ -130,7 +150,7 @@ def labelled_images(prepared: Prepared, split: Split) -> list[PreparedImage]:
 
 
 def _probs_path(results: Path, trial: int, image: PreparedImage) -> Path:
-    return results / "oof" / f"{trial:04d}" / image.array
+    return results / PROBS / f"{trial:04d}" / image.array
 
 
 def score_out_of_fold(trials: Sequence[int], splits: Sequence[Split], results: Path, prepared: Prepared) -> OutOfFold:

@@ -6,9 +6,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sn7.train import SHOWN
+from sweep.fence import remove_older
 from sweep.records import Records
 from sweep.search import ATTRIBUTES, STATES, set_waiting
-from sweep.trial import Job, past_epochs
+from sweep.trial import Job, base_folder, past_epochs
 
 __all__ = ["ERROR", "FAILURES", "PREEMPTED", "RUNG", "mend", "record_end", "tidy"]
 
@@ -41,6 +42,7 @@ def _record_fold(records: Records, trial: int, index: int, folder: Path, state: 
 def tidy(job: Job, trial: FrozenTrial) -> None:
     """Remove what an ended trial does not need: its checkpoint, and the weights of one that was not finished."""
     for index in range(len(job.splits)):
+        remove_older(base_folder(job.results, trial.number, job.splits[index].name))
         folder = job.folder(trial.number, index)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
         if trial.state != TrialState.COMPLETE:

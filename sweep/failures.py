@@ -8,6 +8,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from sn7.errors import PreparedInvalid, Sn7Error, StorageUnavailable
 from sn7.files import is_full
+from sweep.fence import Superseded
 
 __all__ = ["Failure", "classify", "is_final"]
 
@@ -50,6 +51,8 @@ def classify(error: BaseException | None) -> Failure:
         if cause.preempted or any(words in text.lower() for words in NODE_DIED):
             return Failure("lost", reason, text)
         return Failure("doubtful", reason, text, UNREACHED_S if isinstance(cause, ActorUnavailableError) else DIED_S)
+    if isinstance(cause, Superseded):  # another worker has its trial by now
+        return Failure("lost", reason, text)
     if isinstance(cause, BaseException) and is_full(cause):
         return Failure("full", reason, text)
     return Failure("final" if is_final(cause) else "other", reason, text)

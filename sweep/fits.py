@@ -22,15 +22,16 @@ from sn7.train import EpochMetrics, read_result, train
 from sweep.board import Board
 from sweep.budget import Budget
 from sweep.failures import is_final
+from sweep.fence import newest, require_newest
 from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
-from sweep.trial import Urgent, past_epochs
+from sweep.trial import Urgent, claim_unfinished, past_epochs
 from sweep.usage import keep_to_share
 
 __all__ = ["Fit", "result", "run_fits"]
 
-After = Callable[["Fit", Prepared], None]
-"""What is done with a trained model, in the same task."""
+After = Callable[["Fit", Path, Prepared], None]
+"""What is done with a trained model, in the same task and in its folder."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,14 @@ class Fit:
     """The same as a number: the fold, or the seed."""
     config: TrainConfig
     split: Split
-    out: Path
+    base: Path
+    """Folder of its first attempt."""
     keep: Literal["best", "last"]
+
+    @property
+    def out(self) -> Path:
+        """Folder of its newest attempt."""
+        return newest(self.base)
 
 
 def run_fits(
@@ -145,14 +152,16 @@ def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After
     urgent = Urgent(StopFile(results))
     if urgent():
         raise Stopped
+    out = claim_unfinished(fit.base)
     data = load_prepared(prepared)
 
     def report(metrics: EpochMetrics) -> None:
+        require_newest(out)
         progress.put((index, f"trial {fit.trial} {fit.label} epoch {metrics.epoch}/{fit.config.epochs}", metrics.dice))
         if urgent.kept:  # an epoch that was over just before has no checkpoint: the next one will, or it is the last
             raise Stopped
 
-    if read_result(fit.out) is None:
-        train(fit.config, data, fit.split, fit.out, report, fit.keep, resume=True, urgent=urgent)
+    if read_result(out) is None:
+        train(fit.config, data, fit.split, out, report, fit.keep, resume=True, urgent=urgent)
     if after:
-        after(fit, data)
+        after(fit, out, data)

@@ -9,9 +9,10 @@ from sn7.folds import Split
 from sn7.train import read_result
 from sweep.budget import Budget
 from sweep.crossval import Member
+from sweep.fence import newest
 from sweep.fits import Fit, run_fits
 from sweep.study import Study
-from sweep.trial import split_folder
+from sweep.trial import base_folder
 
 __all__ = ["noise_sentence", "repeat", "repeat_values", "spread"]
 
@@ -51,7 +52,7 @@ def _fits(member: Member, number: int, splits: Sequence[Split], results: Path) -
 
 
 def _folder(results: Path, trial: int, number: int, split: Split) -> Path:
-    folder = split_folder(results, trial, split.name)
+    folder = base_folder(results, trial, split.name)
     return folder.with_name(f"{folder.name}-repeat-{number}")
 
 
@@ -59,7 +60,7 @@ def repeat_values(trial: int, first: float, splits: Sequence[Split], repeats: in
     """Return a trial's Dice with each seed: its own, `first`, then the repeats that were trained on every split."""
     values = [first]
     for number in range(1, repeats):
-        found = [read_result(_folder(results, trial, number, split)) for split in splits]
+        found = [read_result(newest(_folder(results, trial, number, split))) for split in splits]
         trained = [result.best.dice for result in found if result is not None]
         if len(trained) == len(splits):
             values.append(fmean(trained))

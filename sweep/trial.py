@@ -13,10 +13,20 @@ from sn7.errors import ModelInvalid
 from sn7.folds import Split
 from sn7.prepared import load_prepared
 from sn7.train import EpochMetrics, read_history, read_result, train
+from sweep.fence import claim, newest, require_newest
 from sweep.stopping import StopFile
 from sweep.usage import Usage, keep_to_share, place
 
-__all__ = ["Job", "Objective", "Urgent", "past_epochs", "run_trial", "split_folder"]
+__all__ = [
+    "Job",
+    "Objective",
+    "Urgent",
+    "base_folder",
+    "claim_unfinished",
+    "past_epochs",
+    "run_trial",
+    "split_folder",
+]
 
 METRICS = ("dice", "iou", "precision", "recall")
 
@@ -40,13 +50,24 @@ class Job:
         return self.base.epochs * len(self.splits)
 
     def folder(self, trial: int, index: int) -> Path:
-        """Return the folder of a trial's training on split `index`."""
+        """Return the folder of a trial's training on split `index`: that of its newest attempt."""
         return split_folder(self.results, trial, self.splits[index].name)
 
 
-def split_folder(results: Path, trial: int, split: str) -> Path:
-    """Return the folder of one training: results/<study>/trials/<trial>/<split>."""
+def base_folder(results: Path, trial: int, split: str) -> Path:
+    """Return the folder of the first attempt at a training: results/<study>/trials/<trial>/<split>; see sweep.fence."""
     return results / "trials" / f"{trial:04d}" / split.replace(":", "-")
+
+
+def split_folder(results: Path, trial: int, split: str) -> Path:
+    """Return the folder of one training, which is that of its newest attempt."""
+    return newest(base_folder(results, trial, split))
+
+
+def claim_unfinished(base: Path) -> Path:
+    """Return the folder of a training that has ended, or else a new one for an attempt at it."""
+    there = newest(base)
+    return there if (there / "result.json").exists() else claim(base)
 
 
 class Objective:
@@ -108,7 +129,8 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
     fields = dict(config)
     number = fields.pop("trial")
     objective, usage = Objective(), Usage()
-    folders = [job.folder(number, index) for index in range(len(job.splits))]
+    # All before anything is read: from here on no earlier attempt's writes are seen.
+    folders = [claim_unfinished(base_folder(job.results, number, split.name)) for split in job.splits]
     past = tuple((index, metrics) for index, folder in enumerate(folders) for metrics in past_epochs(folder))
     for index, metrics in past:
         objective.add(index, metrics)
@@ -118,11 +140,12 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
     prepared = load_prepared(job.prepared)
     urgent = Urgent(StopFile(job.results))
     for index, split in enumerate(job.splits):
-        out = job.folder(number, index)
+        out = folders[index]
         if read_result(out) is not None:
             continue
 
-        def report(metrics: EpochMetrics, index: int = index) -> None:
+        def report(metrics: EpochMetrics, index: int = index, out: Path = out) -> None:
+            require_newest(out)
             objective.add(index, metrics)
             # Tune flattens dictionaries, so what belongs together travels as an object.
             system = tuple(usage.sample().items())

@@ -67,7 +67,7 @@ def test_at_its_last_epoch_it_comes_to_its_end(fit: Fit, tmp_path: Path, monkeyp
     """There is no checkpoint of that one, and all but the result is there; a task that has not begun does not."""
     done = []
     monkeypatch.setattr("sweep.fits.train", _train([], _ask_after(tmp_path, EPOCHS)))
-    _run(0, fit, tmp_path, "prepared", lambda fit, data: done.append(fit), Progress())  # type: ignore[arg-type]
+    _run(0, fit, tmp_path, "prepared", lambda fit, out, data: done.append(fit), Progress())  # type: ignore[arg-type]
     assert done == [fit]
     with pytest.raises(Stopped):
         _run(0, fit, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
