@@ -17,6 +17,7 @@ __all__ = [
     "ImageUnreadable",
     "LabelsUnreadable",
     "ModelInvalid",
+    "MonthsInvalid",
     "PreparedInvalid",
     "PretrainedUnusable",
     "ResultsConflict",
@@ -123,6 +124,10 @@ class ArchiveInvalid(Sn7Error):
 
 class PretrainedUnusable(Sn7Error):
     """Weights for an encoder to start from are missing, out of reach, unreadable, or of another model."""
+
+
+class MonthsInvalid(Sn7Error):
+    """Predictions of a scene's months are missing or ambiguous, or do not lie on one grid."""
 
 
 class TracksInvalid(Sn7Error):

@@ -22,7 +22,7 @@ ORDER = [
     {"splitreport", "prepare", "loader", "modeldir", "figures", "explore"},
     {"trainloop", "checkpoint", "learner"},
     {"tilesheet", "measure", "findlr", "ensemble"},
-    {"training", "autobatch", "predict"},
+    {"training", "autobatch", "predict", "tracking"},
     {"train"},
     {"commands"},
     {"cli"},

@@ -1,0 +1,56 @@
+"""TrackConfig: every rule by which months become buildings, so that all of them can be searched."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sn7.fields import Fields, field
+
+__all__ = ["FLOOR", "NAIVE", "TrackConfig"]
+
+FLOOR = 0.1
+"""Lowest threshold; what never reaches it in any month is no building, whatever the rules."""
+
+
+@dataclass(frozen=True)
+class TrackConfig(Fields):
+    """How the months of a scene become buildings that keep their Id.
+
+    Raises ConfigError at construction where a value has a wrong type or is out of range.
+    """
+
+    what: ClassVar[str] = "tracking"
+
+    method: str = field(
+        "pool",
+        "pool: one footprint a building from the probs of all months, then its first and last month; "
+        "match: the polygons of each month to those of the months before",
+        choices=("pool", "match"),
+    )
+    threshold: float = field(0.5, "probs (pool: pooled over the months) from which a pixel is building", FLOOR, 0.99)
+    min_area_px: float = field(4.0, "smallest footprint, in pixels of the probs", 0.0, 10_000.0)
+    min_months: int = field(
+        2, "months in which a building must be seen; with fewer it is a ghost, and dropped", 1, 1000
+    )
+    fill_unseen: bool = field(True, "give a building its footprint also in months in which it lies under the UDM")
+    pool_months: int = field(
+        6, "pool: months over which probs are averaged, at least; more where a building stands longer", 1, 1000
+    )
+    present_level: float = field(
+        0.4, "pool: mean of a building's probs in a month from which the month speaks for it", 0.01, 0.99
+    )
+    min_valid: float = field(
+        0.5, "pool: share of a building's pixels that are valid in a month; with less, the month is bridged", 0.01, 1.0
+    )
+    new_months: int = field(1, "pool: valid months without a building before it counts as new", 1, 1000)
+    gone_months: int = field(6, "pool: valid months without a building at the end before it counts as gone", 1, 1000)
+    change_cost: float = field(
+        2.0, "pool: evidence (log-odds) by which months without a building must speak against it, each way", 0.0, 1000.0
+    )
+    match_iou: float = field(0.25, "match: a polygon continues a building where their IoU exceeds this", 0.0, 0.99)
+    bridge_months: int = field(
+        3, "match: valid months that a building may be missed (0: it must be in the month before)", 0, 1000
+    )
+
+
+NAIVE = TrackConfig(method="match", min_months=1, bridge_months=0, fill_unseen=False)
+"""Month by month, nothing bridged and nothing dropped: the baseline."""

@@ -1,0 +1,75 @@
+"""One footprint a building from the probs of all months: averaged where it stands, labelled once.
+
+A scene is drawn some 24 times by the same model; errors that change from month to month cancel out in the mean, and
+what is labelled once keeps its identity and its outline. A building that is new stands only in the later months, so
+each pixel is averaged over the run of months, up to the last one or from the first one on, that makes it most of a
+building.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from rasterio.features import shapes
+from scipy import ndimage
+
+from sn7.tracking.config import TrackConfig
+from sn7.tracking.months import Months, Probs
+
+__all__ = ["as_array", "mean_probs", "pooled", "regions"]
+
+Labels = npt.NDArray[np.int32]
+Geometries = npt.NDArray[np.object_]
+
+
+def pooled(months: Months, at_least: int) -> Probs:
+    """Return each pixel's (K,) highest mean of probs over a run that ends with the last or begins with the first month.
+
+    A run has `at_least` valid months, or all that the pixel has.
+    """
+    return np.maximum(_highest(months, at_least, reverse=True), _highest(months, at_least, reverse=False))
+
+
+def _highest(months: Months, at_least: int, reverse: bool) -> Probs:
+    order = range(len(months.dates))[:: -1 if reverse else 1]
+    total, count = np.zeros(len(months.pixels), np.float32), np.zeros(len(months.pixels), np.float32)
+    enough = np.minimum(months.known.sum(axis=0), at_least).astype(np.float32)
+    highest = np.zeros_like(total)
+    for month in order:
+        total += months.probs[month]
+        count += months.known[month]
+        mean = np.divide(total, count, out=np.zeros_like(total), where=count >= np.maximum(enough, 1))
+        np.maximum(highest, mean, out=highest)
+    return highest
+
+
+def regions(probs: Probs, config: TrackConfig) -> tuple[Labels, Geometries]:
+    """Return labels (h, w), 0 for no building, and the outline of label i + 1 at place i, in pixel coordinates."""
+    labels, count = ndimage.label(probs >= config.threshold, output=np.int32)
+    kept = np.bincount(labels.ravel(), minlength=count + 1) >= max(config.min_area_px, 1)
+    kept[0] = False
+    numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    labels = numbers[labels]
+    found = {int(label): shape["coordinates"] for shape, label in shapes(labels, labels > 0, connectivity=4)}
+    return labels, as_array([shapely.Polygon(found[i][0], found[i][1:]) for i in range(1, len(found) + 1)])
+
+
+def as_array(outlines: list[shapely.Geometry]) -> Geometries:
+    """Return outlines as an array of objects, also where there are none."""
+    found = np.empty(len(outlines), object)
+    found[:] = outlines
+    return found
+
+
+def mean_probs(months: Months, labels: Labels, min_valid: float) -> Probs:
+    """Return the mean of probs over each label's valid pixels (n, T); NaN where fewer than `min_valid` of them are."""
+    owner = labels.ravel()[months.pixels]
+    chosen = np.flatnonzero(owner)
+    chosen = chosen[np.argsort(owner[chosen], kind="stable")]
+    if not len(chosen):
+        return np.empty((0, len(months.dates)), np.float32)
+    starts = np.searchsorted(owner[chosen], np.arange(1, int(owner.max()) + 1))
+    sizes = np.diff(np.append(starts, len(chosen)))
+    sums = np.add.reduceat(months.probs[:, chosen], starts, axis=1)
+    known = np.add.reduceat(months.known[:, chosen], starts, axis=1, dtype=np.float32)
+    enough = (known > 0) & (known >= min_valid * sizes)
+    return np.divide(sums, known, out=np.full_like(sums, np.nan), where=enough).T
