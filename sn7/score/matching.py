@@ -8,6 +8,8 @@ import shapely
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from sn7.score.clipping import common_areas
+
 __all__ = ["Overlaps", "assign", "overlaps", "repair"]
 
 Geometries = npt.NDArray[np.object_]
@@ -53,7 +55,7 @@ def overlaps(truth: Geometries, found: Geometries, above: float) -> Overlaps:
     most = np.minimum(sides.clip(0).prod(axis=1), np.minimum(*areas))
     hopeful = _iou(most, *areas) > above - 1e-9  # what is rounded is left to the exact comparison
     first, second, both = first[hopeful], second[hopeful], [area[hopeful] for area in areas]
-    iou = _iou(shapely.area(shapely.intersection(truth[first], found[second])), *both)
+    iou = _iou(common_areas(truth[first], found[second]), *both)
     pairs = Overlaps(first, second, iou).above(above)
     order = np.lexsort((pairs.found, pairs.truth))
     return Overlaps(pairs.truth[order], pairs.found[order], pairs.iou[order])
