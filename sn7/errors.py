@@ -6,6 +6,7 @@ to do. The command line prints it without a traceback and exits with 1.
 
 __all__ = [
     "ArchiveInvalid",
+    "ClusterFileInvalid",
     "ClusterUnavailable",
     "ConfigError",
     "DataDefective",
@@ -88,6 +89,10 @@ class ModelInvalid(Sn7Error):
 
 class StudyInvalid(Sn7Error):
     """A study file is broken, or contradicts itself or the data."""
+
+
+class ClusterFileInvalid(Sn7Error):
+    """A cluster file would fail at `ray up` or after it, or would let strangers in."""
 
 
 class ClusterUnavailable(Sn7Error):

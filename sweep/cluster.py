@@ -1,19 +1,24 @@
-"""The Ray cluster that a study runs on."""
+"""The Ray cluster that a study runs on, and `python -m sweep.cluster check FILE`: is its file fit for `ray up`?"""
 
+import argparse
 import os
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
-from typing import Any
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import ray
 
-from sn7.errors import ClusterUnavailable, StudyInvalid
-from sweep.growth import coming, wait_for_minimum
-from sweep.study import Study
+from sn7.errors import ClusterFileInvalid, ClusterUnavailable, StudyInvalid
+from sweep.growth import coming, wait_for_minimum, workers_of
 
-__all__ = ["capacity", "has_gpus", "require_capacity", "start_ray", "stop_ray"]
+if TYPE_CHECKING:  # else a cluster file could not be checked before torch is loaded
+    from sweep.study import Study
+
+__all__ = ["capacity", "has_gpus", "main", "require_capacity", "start_ray", "stop_ray"]
 
 
 def start_ray(address: str | None) -> None:
@@ -48,7 +53,7 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def capacity(study: Study, nodes: Iterable[Mapping[str, Any]]) -> int:
+def capacity(study: "Study", nodes: Iterable[Mapping[str, Any]]) -> int:
     """Return how many trials run at once on nodes, as `ray.nodes()` has them; a trial stays on one node."""
     wanted = {"CPU": float(study.resources.cpu), "GPU": float(study.resources.gpu)}
     # 1 // 0.2 is 4 in floating point, and five trials fit.
@@ -64,7 +69,7 @@ def has_gpus() -> bool:
     return any(node["Alive"] and node["Resources"].get("GPU", 0) >= 1 for node in [*ray.nodes(), *coming()])
 
 
-def require_capacity(study: Study) -> None:
+def require_capacity(study: "Study") -> None:
     """Raise StudyInvalid where not one trial fits on the connected cluster, grown or not: it would wait for ever."""
     nodes, later = ray.nodes(), coming()
     if capacity(study, [*nodes, *later]):
@@ -77,3 +82,37 @@ def require_capacity(study: Study) -> None:
         f"{len(nodes)} nodes{grown} has {largest['CPU']:g} CPU and {largest['GPU']:g} GPU; lower [resources] in the "
         "study file, or start a larger cluster."
     )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check a cluster file; return 0 where `ray up` may be tried, 1 where it has defects, 2 for a usage error."""
+    parser = argparse.ArgumentParser(prog="python -m sweep.cluster", description="Check a cluster file of `ray up`.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    check = commands.add_parser(
+        "check", help="say what `ray up` would miss", description="Print each defect of a cluster file, one a line."
+    )
+    check.add_argument("file", type=Path, help="cluster file; paths in it are relative to the current directory")
+    return _check(parser.parse_args(arguments).file)
+
+
+def _check(path: Path) -> int:
+    from sweep.clusterfile import cluster_defects, load_cluster_file  # botocore and Ray's launcher: no trial needs them
+
+    try:
+        cluster = load_cluster_file(path)
+        defects = cluster_defects(cluster, Path.cwd())
+    except ClusterFileInvalid as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for defect in defects:
+        print(f"{path}: {defect}")
+    if defects:
+        print(f"{path}: {len(defects)} defect{'s' * (len(defects) > 1)}; to be mended before `ray up`")
+        return 1
+    workers = len(workers_of(cluster) or cluster["provider"].get("worker_ips", ()))
+    print(f"{path}: no defect found; a head and at most {workers} workers")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

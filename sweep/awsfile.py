@@ -1,0 +1,117 @@
+"""What is wrong with the parts of a cluster file that AWS reads: held against botocore's own description of EC2."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import botocore.session  # type: ignore[import-untyped]
+from botocore.model import ListShape, Shape, StructureShape  # type: ignore[import-untyped]
+from botocore.validate import ParamValidator  # type: ignore[import-untyped]
+
+__all__ = ["aws_defects"]
+
+GPU_TYPE = re.compile(r"(g|gr|p)\d")
+"""Families of instance types that have GPUs: g4dn, g5, gr6, p4d …"""
+NEEDED = ("InstanceType", "ImageId", "IamInstanceProfile", "KeyName")
+WHY = {
+    "InstanceType": "wanted one such as g5.xlarge",
+    "ImageId": "Ray's own default is an image of Ubuntu 18.04: wanted one such as ami-0123456789abcdef0",
+    "IamInstanceProfile": "Ray's own role may do everything in EC2 and S3, and a worker has none: wanted {Name: …}",
+    "KeyName": "wanted the name that AWS knows the public half of auth.ssh_private_key by",
+}
+RAYS_OWN = {"SubnetIds": list}
+"""Fields of node_config that Ray has beside EC2's."""
+
+
+def aws_defects(cluster: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each defect of a cluster file for AWS that Ray's own validation has let through."""
+    yield from _region_defects(cluster["provider"].get("region"))
+    if cluster["provider"].get("cache_stopped_nodes", True):
+        yield "provider.cache_stopped_nodes is not false; `ray down` would only stop machines, whose disks still cost."
+    head = cluster["head_node_type"]
+    if cluster["available_node_types"][head].get("resources", {}).get("CPU") != 0:
+        yield f"{head}: resources have no CPU: 0; trials would land on the head, beside the driver."
+    for name, kind in cluster["available_node_types"].items():
+        where, config = f"available_node_types.{name}", kind["node_config"]
+        yield from _missing(where, config)
+        yield from _unknown(where + ".node_config", config, _run_instances())
+        yield from _mistyped(where, config)
+        yield from _gpu_defects(where, kind)
+        if _is_spot(config) and not any("sweep.spot" in it for it in cluster.get("worker_start_ray_commands", ())):
+            yield (
+                f"{where} is a spot machine, and worker_start_ray_commands start no `python -m sweep.spot`; without "
+                "it nobody passes on AWS's notice, and trials lose the epochs since their last checkpoint."
+            )
+
+
+def _region_defects(region: str | None) -> Iterator[str]:
+    known = _session().get_available_regions("ec2")
+    if not region:
+        yield "provider.region is missing; wanted one such as eu-central-1."
+    elif region not in known:
+        near = difflib.get_close_matches(region, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "wanted one such as eu-central-1."
+        yield f"provider.region is {region!r}, which AWS does not have; {hint}"
+
+
+def _missing(where: str, config: Mapping[str, Any]) -> Iterator[str]:
+    for name in NEEDED:
+        if not config.get(name):
+            yield f"{where}.node_config has no {name}; {WHY[name]}."
+    image = str(config.get("ImageId") or "ami-0")
+    if not re.fullmatch(r"ami-[0-9a-f]+", image):
+        yield f"{where}.node_config.ImageId is {image!r}; {WHY['ImageId']}."
+
+
+def _unknown(where: str, value: Any, shape: Shape) -> Iterator[str]:
+    """Yield a sentence for each field, at any depth, that EC2 does not have."""
+    if isinstance(shape, ListShape) and isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _unknown(f"{where}[{index}]", inner, shape.member)
+    elif isinstance(shape, StructureShape) and isinstance(value, dict):
+        extra = RAYS_OWN if shape is _run_instances() else {}
+        for name, inner in value.items():
+            if name in shape.members:
+                yield from _unknown(f"{where}.{name}", inner, shape.members[name])
+            elif name not in extra:
+                known = [*shape.members, *extra]
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+                yield f"{where}.{name} is nothing that EC2 knows; {hint}"
+
+
+def _mistyped(where: str, config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each field whose value is of a wrong type, or that lacks a part."""
+    known = {name: value for name, value in config.items() if name in _run_instances().members}
+    report = ParamValidator().validate({**known, "MinCount": 1, "MaxCount": 1}, _run_instances()).generate_report()
+    for line in report.splitlines():
+        if not line.startswith("Unknown parameter"):  # told above, with what may have been meant
+            yield f"{where}.node_config: {line}."
+
+
+def _gpu_defects(where: str, kind: Mapping[str, Any]) -> Iterator[str]:
+    machine, gpus = str(kind["node_config"].get("InstanceType", "")), kind.get("resources", {}).get("GPU", 0)
+    has = bool(GPU_TYPE.match(machine))
+    if has and not gpus:
+        yield f"{where} is a {machine} without GPU in its resources; its GPU would be paid for and never used: GPU: 1."
+    if gpus and not has:
+        yield f"{where} has GPU: {gpus} in its resources, and a {machine} has none; trials would fail there."
+
+
+def _is_spot(config: Mapping[str, Any]) -> bool:
+    options = config.get("InstanceMarketOptions")
+    return isinstance(options, dict) and options.get("MarketType") == "spot"
+
+
+@lru_cache(maxsize=1)
+def _session() -> Any:
+    return botocore.session.get_session()
+
+
+@lru_cache(maxsize=1)
+def _run_instances() -> StructureShape:
+    """Return EC2's own description of what starts a machine."""
+    shape: StructureShape = _session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    return shape
