@@ -22,7 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from sn7.errors import ImageUnreadable
 
-__all__ = ["RasterImage", "read_image", "read_udm", "reproject"]
+__all__ = ["RasterImage", "RasterProbs", "read_image", "read_probs", "read_udm", "reproject"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,19 @@ class RasterImage:
         return self.rgb.shape[1], self.rgb.shape[2]
 
 
+@dataclass(frozen=True)
+class RasterProbs:
+    """Probs in memory."""
+
+    probs: npt.NDArray[np.float32]
+    """(height, width), 0 to 1; NaN where invalid."""
+    transform: Affine
+    """Column and row → x and y in units of `crs`."""
+    crs: CRS
+    threshold: float | None
+    """That of the model, where the file's tags have it."""
+
+
 def read_image(path: Path) -> RasterImage:
     """Read a GeoTIFF of 3 (R, G, B) or 4 (R, G, B, alpha) uint8 bands.
 
@@ -61,6 +74,30 @@ def read_image(path: Path) -> RasterImage:
         lon, lat = _centre(path, source)
         marked = source.count == 3 or source.colorinterp[3] == ColorInterp.alpha
     return RasterImage(bands[:3], bands[3] if len(bands) == 4 else None, transform, crs, lon, lat, marked)
+
+
+def read_probs(path: Path) -> RasterProbs:
+    """Read the probs that `sn7 predict` wrote: the first band of a GeoTIFF of floats, NaN where invalid.
+
+    Raises ImageUnreadable where the file is damaged, has other values, no georeference or a rotated grid.
+    """
+    with _opened(path) as source:
+        if source.dtypes[0] not in ("float32", "float64"):
+            raise ImageUnreadable(
+                f"{path} has a first band of {source.dtypes[0]}; wanted probs, float32: give what `sn7 predict` wrote."
+            )
+        _check_grid(path, source)
+        probs = source.read(1, out_dtype="float32")
+        if source.nodata is not None and not np.isnan(source.nodata):
+            probs[probs == np.float32(source.nodata)] = np.nan
+        tag = source.tags().get("THRESHOLD")
+        transform, crs = source.transform, source.crs
+    if np.nanmin(probs, initial=0) < 0 or np.nanmax(probs, initial=0) > 1:
+        raise ImageUnreadable(
+            f"{path} has values from {np.nanmin(probs):g} to {np.nanmax(probs):g}; wanted probs, 0 to 1: "
+            "give what `sn7 predict` wrote."
+        )
+    return RasterProbs(probs, transform, crs, float(tag) if tag else None)
 
 
 def read_udm(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -35,8 +35,8 @@ class TrackConfig(Fields):
     pool_months: int = field(
         6, "pool: months over which probs are averaged, at least; more where a building stands longer", 1, 1000
     )
-    present_level: float = field(
-        0.4, "pool: mean of a building's probs in a month from which the month speaks for it", 0.01, 0.99
+    present_share: float = field(
+        0.8, "pool: share of the threshold from which a building's mean prob in a month speaks for it", 0.1, 1.5
     )
     min_valid: float = field(
         0.5, "pool: share of a building's pixels that are valid in a month; with less, the month is bridged", 0.01, 1.0
@@ -50,6 +50,11 @@ class TrackConfig(Fields):
     bridge_months: int = field(
         3, "match: valid months that a building may be missed (0: it must be in the month before)", 0, 1000
     )
+
+    @property
+    def present_level(self) -> float:
+        """Mean of a building's probs from which a month speaks for it."""
+        return min(self.present_share * self.threshold, 0.99)
 
 
 NAIVE = TrackConfig(method="match", min_months=1, bridge_months=0, fill_unseen=False)

@@ -9,7 +9,9 @@ import shapely
 from sn7.challenge import Tracks
 from sn7.errors import ConfigError, MonthsInvalid
 from sn7.score.scot import score_scene
-from sn7.tracking import NAIVE, Buildings, Months, TrackConfig, track
+from sn7.tracking.config import NAIVE, TrackConfig
+from sn7.tracking.months import Months
+from sn7.tracking.track import Buildings, track
 
 SCENE = "L15-0001E-0001N_100_3000_13"
 HOUSE, NEW = (2, 2), (2, 10)

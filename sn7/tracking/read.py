@@ -1,0 +1,163 @@
+"""Folders of predictions → the months of each scene, on the grid of its probs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from affine import Affine
+from rasterio.crs import CRS
+
+from sn7.catalog import list_folder, parse_image_name
+from sn7.errors import DataMissing, MonthsInvalid
+from sn7.footprints import read_footprints
+from sn7.masks import to_pixels
+from sn7.rasters import RasterProbs, read_probs
+from sn7.tracking.months import Months
+from sn7.xyz import TILE_PIXELS, scene_tile
+
+__all__ = ["SceneFiles", "SceneMonths", "find_scenes", "read_months"]
+
+ENDINGS = (".tif", ".geojson")
+"""Of predictions, the preferred one first."""
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """The predictions of a scene: files of one kind, a month each, in order."""
+
+    scene: str
+    folder: Path
+    months: dict[str, Path]
+    """By date, YYYY-MM."""
+
+
+@dataclass(frozen=True)
+class SceneMonths:
+    """The months of a scene and where its pixels lie."""
+
+    months: Months
+    transform: Affine
+    """Column and row → x and y in units of `crs`."""
+    crs: CRS
+    threshold: float | None
+    """That of the model, where the probs carry it."""
+
+
+def find_scenes(folder: Path) -> list[SceneFiles]:
+    """Return the scene whose predictions a folder holds, or the scenes of the folders in it; opens no file.
+
+    Of a scene, the probs (.tif) are taken, or the polygons (.geojson) where there are no probs.
+    Raises DataMissing where there is neither, MonthsInvalid where a file's name does not tell its scene and month, or
+    a scene has a month twice, or fewer than two.
+    """
+    if not folder.is_dir():
+        found = "is not a folder" if folder.exists() else "does not exist"
+        raise DataMissing(f"{folder} {found}; give the folder of a scene that `sn7 predict` wrote, or its parent.")
+    scenes = [files for place in [folder, *_folders(folder)] if (files := _scene(place))]
+    if not scenes:
+        raise DataMissing(
+            f"{folder} holds no predictions; wanted probs (.tif) or polygons (.geojson) of a scene's months, named "
+            "global_monthly_YYYY_MM_mosaic_<scene>: predict them with `sn7 predict`."
+        )
+    where: dict[str, Path] = {}
+    for files in scenes:
+        if files.scene in where:
+            raise MonthsInvalid(
+                f"{where[files.scene]} and {files.folder} both hold months of scene {files.scene}; wanted each scene "
+                "in one folder: give one of the two."
+            )
+        where[files.scene] = files.folder
+    return scenes
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for _, path in sorted(list_folder(folder).items()) if path.is_dir()]
+
+
+def _scene(folder: Path) -> SceneFiles | None:
+    files = [path for _, path in sorted(list_folder(folder).items()) if path.is_file()]
+    kinds = ([path for path in files if path.suffix == ending] for ending in ENDINGS)
+    chosen = next(filter(None, kinds), [])
+    if not chosen:
+        return None
+    months: dict[str, Path] = {}
+    scenes: dict[str, Path] = {}
+    for path in chosen:
+        parsed = parse_image_name(path.stem.removesuffix("_Buildings"))
+        if parsed is None:
+            raise MonthsInvalid(
+                f"{path} has a name that does not tell its scene and month; wanted "
+                f"global_monthly_YYYY_MM_mosaic_<scene>{path.suffix}: rename or remove it."
+            )
+        scene, date = parsed
+        if scenes.setdefault(scene, path) and len(scenes) > 1:
+            one, other = list(scenes.values())[:2]
+            raise MonthsInvalid(
+                f"{one} and {other.name} are of two scenes; wanted the months of one scene in a folder: part them."
+            )
+        if date in months:
+            raise MonthsInvalid(
+                f"{months[date]} and {path.name} are of one month, {date}; wanted each month once: remove one of them."
+            )
+        months[date] = path
+    if len(months) < 2:
+        raise MonthsInvalid(
+            f"{folder} has one month of scene {next(iter(scenes))}, {next(iter(months))}; wanted two at least, since "
+            "a track leads from one month to another: predict more images of it."
+        )
+    return SceneFiles(next(iter(scenes)), folder, dict(sorted(months.items())))
+
+
+def read_months(files: SceneFiles) -> SceneMonths:
+    """Read the predictions of a scene.
+
+    Raises ImageUnreadable or LabelsUnreadable where a file cannot be read, MonthsInvalid where the grids of two months
+    differ, or where nothing but polygons tells where a scene without a tile in its name lies.
+    """
+    if next(iter(files.months.values())).suffix == ".geojson":
+        return _read_polygons(files)
+    rasters: list[RasterProbs] = []
+    for path in files.months.values():
+        rasters.append(read_probs(path))
+        _require_one_grid(path, rasters[-1], next(iter(files.months.values())), rasters[0])
+    months = Months.of_probs(files.scene, list(files.months), [raster.probs for raster in rasters])
+    first = rasters[0]
+    return SceneMonths(months, first.transform, first.crs, first.threshold)
+
+
+def _require_one_grid(path: Path, raster: RasterProbs, first_path: Path, first: RasterProbs) -> None:
+    for name, found, wanted in (
+        ("size", _size(raster.probs), _size(first.probs)),
+        ("CRS", raster.crs.to_string(), first.crs.to_string()),
+        ("geotransform", _grid(raster.transform), _grid(first.transform)),
+    ):
+        if found != wanted:
+            raise MonthsInvalid(
+                f"{path} has the {name} {found}, but {first_path.name} {wanted}; wanted one grid for all months of a "
+                "scene: predict it again from images of one grid."
+            )
+
+
+def _size(probs: npt.NDArray[np.float32]) -> str:
+    return " × ".join(map(str, probs.shape)) + " px (height × width)"
+
+
+def _grid(transform: Affine) -> str:
+    return ", ".join(f"{value:.6f}" for value in transform.to_gdal())
+
+
+def _read_polygons(files: SceneFiles) -> SceneMonths:
+    tile = scene_tile(files.scene)
+    if tile is None:
+        raise MonthsInvalid(
+            f"{files.folder} holds polygons alone, and the scene's name, {files.scene}, does not end with its tile "
+            "(_X_Y_ZOOM); wanted the one or probs (.tif), whose grid tells: predict its probs, too."
+        )
+    shape, crs = (TILE_PIXELS, TILE_PIXELS), CRS.from_epsg(3857)
+    polygons = [
+        to_pixels(read_footprints(path, "labels"), shape, tile.transform, crs).geometries
+        for path in files.months.values()
+    ]
+    months = Months.of_polygons(files.scene, list(files.months), polygons, shape)
+    return SceneMonths(months, tile.transform, crs, None)

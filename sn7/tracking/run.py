@@ -1,0 +1,122 @@
+"""track_folder: predictions on disk → tracked footprints on disk.
+
+OUT/<scene>/<image>.geojson   the footprints of a month: longitude and latitude
+OUT/<scene>/<scene>.gpkg      layers buildings (one row each, first and last month) and months (a row a month)
+OUT/<scene>/track.json        months, their valid share, and the rules
+OUT/tracks.csv                the challenge's CSV, of all scenes
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyogrio
+from tqdm import tqdm
+
+from sn7.challenge import Tracks, image_name, write_csv
+from sn7.files import atomic_dir, write_json
+from sn7.polygons import write_geojson
+from sn7.tracking.config import TrackConfig
+from sn7.tracking.read import SceneFiles, SceneMonths, find_scenes, read_months
+from sn7.tracking.tables import Tables, as_tables
+from sn7.tracking.track import Buildings, track
+
+__all__ = ["SceneReport", "TrackReport", "track_folder"]
+
+DATES = ("first_month", "last_month", "first_low", "first_high")
+"""Columns of the buildings that are dates."""
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """What was found in a scene."""
+
+    scene: str
+    months: int
+    buildings: int
+    new: int
+    footprints: int
+    bridged: int
+    """Footprints of months in which the building is not seen."""
+    invalid_share: float
+    """Share of all pixels of all months that is not valid."""
+    threshold: float
+
+
+@dataclass(frozen=True)
+class TrackReport:
+    """What went in and what came out."""
+
+    scenes: tuple[SceneReport, ...]
+
+
+def track_folder(predictions: Path, out: Path, assignments: Sequence[str] = ()) -> TrackReport:
+    """Track the scene, or each of the scenes, whose predictions a folder holds; write each complete or not at all.
+
+    `assignments` are FIELD=VALUE of TrackConfig. Where they do not say a threshold, it is the one that the model was
+    fitted with, which its probs carry, else the default.
+    Raises ConfigError, DataMissing and MonthsInvalid before anything is written where rules or file names are wrong.
+    """
+    TrackConfig.from_texts(assignments)
+    scenes = find_scenes(predictions)
+    reports: list[SceneReport] = []
+    with tqdm(scenes, desc="track", unit="scene", disable=None) as bar:
+        write_csv(out / "tracks.csv", _track_each(bar, out, assignments, reports))
+    return TrackReport(tuple(reports))
+
+
+def _track_each(
+    scenes: "tqdm[SceneFiles]", out: Path, assignments: Sequence[str], reports: list[SceneReport]
+) -> Iterator[Tracks]:
+    for files in scenes:
+        read = read_months(files)
+        base = TrackConfig() if read.threshold is None else TrackConfig(threshold=read.threshold)
+        config = TrackConfig.from_texts(assignments, base)
+        found = track(read.months, config)
+        tables = as_tables(found, read.transform, read.crs)
+        _write_scene(out / files.scene, files, read, config, tables)
+        reports.append(_report(read, found, config))
+        yield found.tracks
+
+
+def _write_scene(folder: Path, files: SceneFiles, read: SceneMonths, config: TrackConfig, tables: Tables) -> None:
+    with atomic_dir(folder) as temporary:
+        for date, footprints in tables.footprints.items():
+            write_geojson(footprints, temporary / f"{image_name(files.scene, date)}.geojson")
+        package = temporary / f"{files.scene}.gpkg"
+        # through Arrow, which keeps dates without a time of day
+        dates = tables.buildings.astype(dict.fromkeys(DATES, "date32[day][pyarrow]"))
+        dates.to_file(package, layer="buildings", engine="pyogrio", geometry_type="Polygon", use_arrow=True)
+        pyogrio.write_dataframe(tables.months, package, layer="months", use_arrow=True)
+        write_json(temporary / "track.json", _about(files, read, config, tables))
+
+
+def _about(files: SceneFiles, read: SceneMonths, config: TrackConfig, tables: Tables) -> dict[str, object]:
+    valid = read.months.valid_share
+    height, width = read.months.shape
+    months = [
+        {"month": date, "from": path.name, "valid_share": round(float(share), 6), "footprints": len(table)}
+        for (date, path), share, table in zip(files.months.items(), valid, tables.footprints.values(), strict=True)
+    ]
+    return {
+        "format": 1,
+        "scene": files.scene,
+        "months": months,
+        "buildings": len(tables.buildings),
+        "grid": {"height": height, "width": width, "transform": list(read.transform.to_gdal())},
+        "rules": config.to_dict(),
+    }
+
+
+def _report(read: SceneMonths, found: Buildings, config: TrackConfig) -> SceneReport:
+    tracks = found.tracks
+    return SceneReport(
+        scene=tracks.scene,
+        months=len(tracks.months),
+        buildings=len(found.ids),
+        new=int((found.first > 0).sum()),
+        footprints=len(tracks),
+        bridged=int((~found.seen[tracks.ids - 1, tracks.month]).sum()),
+        invalid_share=1 - float(read.months.valid_share.mean()),
+        threshold=config.threshold,
+    )
