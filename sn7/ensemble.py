@@ -1,9 +1,10 @@
-"""Model folders → one predictor: the mean of the members' probs, with one threshold fitted out of fold.
+"""Model folders → one predictor: the weighted mean of the members' probs, with one threshold fitted out of fold.
 
-ENSEMBLE/ensemble.json   format, threshold, members, and how it was fitted
+ENSEMBLE/ensemble.json   format, threshold, members, their weights, and how it was fitted
 ENSEMBLE/members/<n>/    the model folders
 """
 
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -27,18 +28,29 @@ from sn7.unet import normalize
 
 __all__ = ["FORMAT", "Predictor", "fit_threshold", "load_predictor", "save_ensemble"]
 
-FORMAT = 1
+FORMAT = 2
+UNWEIGHTED = 1
+"""The format before weights, which is read as equal ones: to build its models again may cost days of a GPU."""
 MIN_WINDOW = 512
 """Side of prediction windows as the model sees them, at least: smaller ones spend more of their pixels on overlap."""
 
 
 class Predictor:
-    """One model or the mean of several, ready to predict. Members are models with their configurations."""
+    """One model or the weighted mean of several, ready to predict. Members are models with their configurations."""
 
     def __init__(
-        self, name: str, members: Sequence[tuple[nn.Module, TrainConfig]], threshold: float, window: int
+        self,
+        name: str,
+        members: Sequence[tuple[nn.Module, TrainConfig]],
+        threshold: float,
+        window: int,
+        weights: Sequence[float] | None = None,
     ) -> None:
+        """Take models in; `weights`, one a member and above 0, need not sum to 1, and are equal if left out."""
         self.name, self.threshold, self.window = name, threshold, window
+        weights = weights or [1.0] * len(members)
+        self.weights = [weight / math.fsum(weights) for weight in weights]
+        """Share of each member in the probs; they sum to 1."""
         self.device = default_device()
         self.members = [
             (model.to(memory_format=torch.channels_last).to(self.device).eval(), config) for model, config in members
@@ -63,12 +75,12 @@ class Predictor:
 
     def _mean(self, rgb: Tensor, precision: str = "") -> Tensor:
         total = torch.zeros(len(rgb), *rgb.shape[2:], device=self.device)
-        for model, config in self.members:
+        for weight, (model, config) in zip(self.weights, self.members, strict=True):
             enlarged = enlarge(rgb, config.upscale).contiguous(memory_format=torch.channels_last)
             with autocast(precision or config.precision, self.device):
                 logits = model(enlarged)
-            total += native_probs(logits, config.upscale)
-        return (total / len(self.members)).cpu()
+            total += weight * native_probs(logits, config.upscale)
+        return total.clamp_(0, 1).cpu()  # NaN stays; the rounding of the weights may lead out by 1e-7
 
 
 def load_predictor(folder: Path) -> Predictor:
@@ -79,14 +91,15 @@ def load_predictor(folder: Path) -> Predictor:
     if (folder / "ensemble.json").exists():
         content = _read_ensemble(folder)
         paths, threshold = [folder / member for member in content["members"]], content["threshold"]
+        weights = content["weights"]
     else:
-        paths, threshold = [folder], 0.5
+        paths, threshold, weights = [folder], 0.5, [1.0]
     members = [(model, described.config) for model, described in map(load_model, paths)]
     window = max(
         MIN_WINDOW // max(config.upscale for _, config in members),
         *(round_up(config.tile_size) for _, config in members),
     )
-    return Predictor(folder.resolve().name, members, threshold, window)
+    return Predictor(folder.resolve().name, members, threshold, window, weights)
 
 
 def _read_ensemble(folder: Path) -> dict[str, Any]:
@@ -96,26 +109,45 @@ def _read_ensemble(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelInvalid(f"{path} cannot be read ({error}); copy the ensemble folder again.") from error
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    if found != FORMAT:
+    if found not in (UNWEIGHTED, FORMAT):
         raise ModelInvalid(f"{path} has format {found!r}; wanted {FORMAT}: build the ensemble again with this version.")
     if not content.get("members") or not isinstance(content.get("threshold"), float):
         raise ModelInvalid(f"{path} names no members or no threshold; build the ensemble again.")
+    if found == UNWEIGHTED:
+        content["weights"] = [1.0] * len(content["members"])
+    _require_weights(path, content.get("weights"), len(content["members"]))
     return content
 
 
-def save_ensemble(folder: Path, members: Sequence[Path], threshold: float, fitted: dict[str, Any]) -> None:
+def _require_weights(path: Path, weights: Any, members: int) -> None:
+    """Raise ModelInvalid where these are not one number above 0 for each member."""
+    numbers = isinstance(weights, list) and all(type(weight) in (int, float) for weight in weights)
+    if not numbers or len(weights) != members or not all(0 < weight < math.inf for weight in weights):
+        raise ModelInvalid(
+            f"{path} has weights {weights!r}; wanted a number above 0 for each of its {members} members: build the "
+            "ensemble again."
+        )
+
+
+def save_ensemble(
+    folder: Path,
+    members: Sequence[Path],
+    threshold: float,
+    fitted: dict[str, Any],
+    weights: Sequence[float] | None = None,
+) -> None:
     """Write an ensemble folder from model folders, whole or not at all.
 
-    Weights are hard links where the file system has them, so an ensemble beside its members costs no space.
+    `weights`, one a member and above 0, are equal if left out. The models' files are hard links where the file system
+    has them, so an ensemble beside its members costs no space.
     """
     names = [f"members/{i}" for i in range(len(members))]
     with atomic_dir(folder) as temporary:
         for name, member in zip(names, members, strict=True):
             shutil.copytree(member, temporary / name, copy_function=_link)
-        write_json(
-            temporary / "ensemble.json",
-            {"format": FORMAT, "threshold": threshold, "members": names, "fitted": fitted},
-        )
+        shares = list(weights or [1.0] * len(names))
+        about = {"format": FORMAT, "threshold": threshold, "members": names, "weights": shares, "fitted": fitted}
+        write_json(temporary / "ensemble.json", about)
 
 
 def _link(source: str, target: str) -> None:

@@ -4,24 +4,26 @@ Fold models are of the last epoch: the best one would be chosen on the scenes th
 """
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from sn7.config import TrainConfig
 from sn7.ensemble import fit_threshold, load_predictor
 from sn7.files import atomic_file
 from sn7.folds import Split
 from sn7.metrics import Counts, ThresholdCurve
-from sn7.prepared import RGB, Prepared, PreparedImage
+from sn7.prepared import RGB, Prepared
 from sn7.windows import predict_array
 from sweep.budget import Budget
 from sweep.fits import Fit, run_fits
+from sweep.oof import PROBS, Weights, labelled_images, mean_probs, probs_path, write_speed
 from sweep.scenes import SceneCurves, read_scene
+from sweep.selection import Selection
 from sweep.study import Study
 from sweep.trial import base_folder
 
@@ -30,14 +32,8 @@ __all__ = [
     "Member",
     "OutOfFold",
     "cross_validate",
-    "labelled_images",
-    "mean_probs",
     "score_out_of_fold",
 ]
-
-
-PROBS = "oof"
-"""Folder of out-of-fold probs."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +52,13 @@ class FoldScore:
     threshold: float
     """Fitted on the other folds."""
     scenes: tuple[SceneCurves, ...]
+    weights: Weights
+    """Of the configurations, fitted on the other folds where they were fitted at all."""
 
     @property
     def curve(self) -> ThresholdCurve:
         """The threshold curve of the fold."""
-        return sum((scene.curve for scene in self.scenes), start=ThresholdCurve.empty())
+        return _sum(self.scenes)
 
     @property
     def counts(self) -> Counts:
@@ -75,6 +73,8 @@ class OutOfFold:
     threshold: float
     """Fitted on all folds together: what the ensemble predicts with, and is not reported at."""
     folds: tuple[FoldScore, ...]
+    optimistic: Counts
+    """Of all folds, with weights and threshold fitted on these very folds: beside `counts`, what that flatters by."""
 
     @property
     def counts(self) -> Counts:
@@ -124,48 +124,51 @@ def cross_validate(
 def _predict_out_of_fold(results: Path, fit: Fit, out: Path, prepared: Prepared) -> None:
     """Write the probs that the results lack into the training's own folder, where no late writer harms the results."""
     images = labelled_images(prepared, fit.split)
-    missing = [image for image in images if not _probs_path(results, fit.trial, image).exists()]
+    missing = [image for image in images if not probs_path(results, fit.trial, image).exists()]
     if not missing:
         return
-    predictor = load_predictor(out / "model")
+    predictor, seconds = load_predictor(out / "model"), []
     for image in missing:
+        started = time.perf_counter()
         probs = predict_array(np.ascontiguousarray(prepared.pixels(image)[RGB]), predictor)
+        seconds.append((time.perf_counter() - started) / probs.size)
         with atomic_file(out / PROBS / image.array) as temporary:
             np.save(temporary, probs.astype(np.float16))  # steps of 1/2048 at most, a quarter of the disk
+    write_speed(out / PROBS / f"{fit.split.name}.json", seconds)
 
 
 def _take_probs(results: Path, fit: Fit) -> None:
     """Move the probs of a training that has ended to those of its trial."""
     made = fit.out / PROBS
-    for path in sorted(made.rglob("*.npy")):
+    for path in sorted(path for path in made.rglob("*") if path.is_file()):
         target = results / PROBS / f"{fit.trial:04d}" / path.relative_to(made)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
     shutil.rmtree(made, ignore_errors=True)
 
 
-def labelled_images(prepared: Prepared, split: Split) -> list[PreparedImage]:
-    """Return the labelled images of the scenes that a split validates on."""
-    return [image for scene in split.validation for image in prepared.scene_images(scene)]
+def score_out_of_fold(selection: Selection, splits: Sequence[Split], results: Path, prepared: Prepared) -> OutOfFold:
+    """Score a mean of out-of-fold probs on each fold, with weights and at a threshold fitted on the others.
 
-
-def _probs_path(results: Path, trial: int, image: PreparedImage) -> Path:
-    return results / PROBS / f"{trial:04d}" / image.array
-
-
-def score_out_of_fold(trials: Sequence[int], splits: Sequence[Split], results: Path, prepared: Prepared) -> OutOfFold:
-    """Score the mean of the trials' out-of-fold probs on each fold, at a threshold fitted on the others.
-
-    One image is in memory at a time.
+    With a single fold there are no others: it keeps the selection's weights and 0.5. One image is in memory at a time.
     """
-    probs = partial(mean_probs, trials, results)
-    scenes = [tuple(read_scene(scene, probs, prepared) for scene in split.validation) for split in splits]
-    curves = [sum((scene.curve for scene in fold), start=ThresholdCurve.empty()) for fold in scenes]
-    threshold, nested = fit_threshold(curves)
-    return OutOfFold(threshold, tuple(FoldScore(fold, nested[fold], scenes[fold]) for fold in range(len(splits))))
+    nested = selection.nested or (selection.weights,) * len(splits)
+    known: dict[tuple[tuple[int, float], ...], list[tuple[SceneCurves, ...]]] = {}
+    for weights in (selection.weights, *nested):  # mostly the same ones
+        if tuple(weights.items()) not in known:
+            probs = partial(mean_probs, weights, results)
+            known[tuple(weights.items())] = [
+                tuple(read_scene(scene, probs, prepared) for scene in split.validation) for split in splits
+            ]
+    of_all = [_sum(scenes) for scenes in known[tuple(selection.weights.items())]]
+    threshold, _ = fit_threshold(of_all)
+    scores = []
+    for fold, weights in enumerate(nested):
+        of_these = known[tuple(weights.items())]
+        apart = fit_threshold([_sum(scenes) for scenes in of_these])[1][fold]
+        scores.append(FoldScore(fold, apart, of_these[fold], weights))
+    return OutOfFold(threshold, tuple(scores), sum(of_all, start=ThresholdCurve.empty()).counts(threshold))
 
 
-def mean_probs(trials: Sequence[int], results: Path, image: PreparedImage) -> npt.NDArray[np.float32]:
-    """Return the mean of the trials' out-of-fold probs of an image, float32 (height, width)."""
-    probs = [np.load(_probs_path(results, trial, image), allow_pickle=False).astype(np.float32) for trial in trials]
-    return np.mean(probs, axis=0)
+def _sum(scenes: Sequence[SceneCurves]) -> ThresholdCurve:
+    return sum((scene.curve for scene in scenes), start=ThresholdCurve.empty())

@@ -4,11 +4,9 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from sn7.errors import DiskFull, EncoderUnknown
 from sn7.files import free_bytes
-from sn7.unet import build_unet
+from sweep.costs import parameters
 from sweep.plan import Plan
 from sweep.study import Study
 
@@ -81,11 +79,9 @@ def weights_bytes(study: Study) -> int:
     sizes = [0]
     for encoder in {*study.space.values("encoder"), study.base.encoder}:
         try:
-            with torch.device("meta"):  # shapes without values: quick, whatever the size
-                model = build_unet(replace(study.base, encoder=encoder))
+            sizes.append(4 * parameters(replace(study.base, encoder=encoder)))
         except EncoderUnknown:
             continue
-        sizes.append(4 * sum(parameter.numel() for parameter in model.parameters()))
     return max(sizes)
 
 

@@ -117,7 +117,8 @@ def _run(plan: Plan, results: Path, options: argparse.Namespace) -> bool:
             stop.clear()
             summary = finish(plan, opened, results, records, budget, book.over or "trials")
         state = "COMPLETE"
-        records.measure({f"out_of_fold_{k}": v for k, v in summary["ensemble"]["out_of_fold"].items()})
+        for what in ("out_of_fold", "optimistic"):
+            records.measure({f"{what}_{name}": value for name, value in summary["ensemble"][what].items()})
         return True
     except KeyboardInterrupt:
         state = "INTERRUPTED"

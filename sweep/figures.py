@@ -10,8 +10,8 @@ import numpy.typing as npt
 from sn7.figures import learning_curves, triptych
 from sn7.folds import Split
 from sn7.prepared import MASK, RGB, VALID, Prepared
-from sweep.crossval import labelled_images, mean_probs
 from sweep.leaderboard import Row
+from sweep.oof import Weights, labelled_images, mean_probs
 from sweep.trial import split_folder
 
 __all__ = ["draw_curves", "draw_folds"]
@@ -46,13 +46,13 @@ def _history(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def draw_folds(trials: Sequence[int], splits: Sequence[Split], prepared: Prepared, results: Path) -> list[Path]:
+def draw_folds(weights: Weights, splits: Sequence[Split], prepared: Prepared, results: Path) -> list[Path]:
     """Draw image, mask and the ensemble's out-of-fold probs of the most built-up image of each fold."""
     paths = []
     for split in splits:
         image = max(labelled_images(prepared, split), key=lambda image: image.building_share)
         pixels = prepared.pixels(image)
-        probs = mean_probs(trials, results, image)
+        probs = mean_probs(weights, results, image)
         probs[pixels[VALID] == 0] = np.nan
         rows, cols = _densest(pixels[MASK])
         path = results / "figures" / f"out_of_fold_{split.name}.png"

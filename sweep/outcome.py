@@ -11,7 +11,6 @@ import optuna
 
 from sn7.catalog import Scene, read_catalog
 from sn7.config import TrainConfig
-from sn7.ensemble import save_ensemble
 from sn7.errors import StudyInvalid
 from sn7.files import write_json
 from sn7.predict import PredictionFiles, PredictReport
@@ -19,7 +18,8 @@ from sn7.prepared import is_prepared
 from sn7.storage import local
 from sn7.train import SHOWN, read_history, read_result
 from sweep.budget import Budget
-from sweep.crossval import Member, OutOfFold, cross_validate, score_out_of_fold
+from sweep.crossval import Member, cross_validate, score_out_of_fold
+from sweep.ensembles import ENSEMBLE, Candidate, compare, gain_sentence, write_ensemble
 from sweep.figures import draw_curves, draw_folds
 from sweep.final import predict_final
 from sweep.fits import Fit
@@ -30,15 +30,14 @@ from sweep.records import Records
 from sweep.repeats import noise_sentence, repeat, repeat_values
 from sweep.report import write_report
 from sweep.search import NOTEBOOK
+from sweep.selection import Selection
 from sweep.study import Study
 from sweep.summary import headline
 from sweep.trial import split_folder
 
 __all__ = ["SUMMARY", "finish"]
 
-ENSEMBLE = "ensemble"
 SUMMARY = "summary.json"
-Scores = list[tuple[str, OutOfFold]]
 
 
 def finish(
@@ -61,23 +60,22 @@ def finish(
     trials = [member.trial for member in best if member.trial not in failed]
     if not trials:
         raise StudyInvalid(f"no configuration could be trained on every fold: {'; '.join(failed.values())}")
-    scores = [
-        (_name(opened, member.trial), _scored(plan, [member.trial], results))
-        for member in compared
-        if member.trial not in failed
-    ]
-    scores.append((ENSEMBLE, _scored(plan, trials, results)))
-    ensemble = _save_ensemble(plan, trials, scores[-1][1], results)
+    left = [member for member in compared if member.trial not in failed]
+    names = {member.trial: _name(opened, member.trial) for member in left}
+    candidates = compare(
+        plan, [m for m in left if m.trial in trials], [m for m in left if m.trial not in trials], names, results
+    )
+    ensemble = write_ensemble(plan, candidates[-1], results)
     predicted = predict_final(ensemble, _final_scenes(plan.study), results, plan.study, budget)
     rows = leaderboard(opened)
     summary = {
-        **_summary(plan, trials, rows, scores, predicted, list(failed.values())),
+        **_summary(rows, candidates, predicted, list(failed.values())),
         "limits": plan.study.limits,
         "ended_by": ended_by,
         "spent": asdict(budget.spent),
         "noise": noise_sentence(repeats),
     }
-    _publish(plan, rows, scores, summary, predicted, repeats, results, records)
+    _publish(plan, rows, candidates, summary, predicted, repeats, results, records)
     write_json(results / SUMMARY, summary)
     return summary
 
@@ -124,7 +122,9 @@ def _cross_validate(
             continue
         for metrics in read_history(fit.out):
             records.fold_epoch(fit.trial, fit.key, metrics.epoch, asdict(metrics))
-        alone = score_out_of_fold([fit.trial], [fit.split], results, plan.prepared)  # one fold alone keeps 0.5
+        alone = score_out_of_fold(
+            Selection({fit.trial: 1.0}), [fit.split], results, plan.prepared
+        )  # one fold alone keeps 0.5
         scored = {f"out_of_fold_{name}": value for name, value in alone.counts.metrics().items()}
         records.fold(fit.trial, fit.key, "COMPLETE", scored, _files(fit.out))
     return failed
@@ -155,45 +155,24 @@ def _name(opened: optuna.Study, trial: int) -> str:
     return f"trial {trial}{recipe}"
 
 
-def _scored(plan: Plan, trials: Sequence[int], results: Path) -> OutOfFold:
-    return score_out_of_fold(trials, plan.folds, results, plan.prepared)
-
-
-def _save_ensemble(plan: Plan, trials: Sequence[int], scored: OutOfFold, results: Path) -> Path:
-    models = [split_folder(results, trial, split.name) / "model" for trial in trials for split in plan.folds]
-    fitted = {
-        "study": plan.study.name,
-        "trials": list(trials),
-        "folds": [list(split.validation) for split in plan.folds],
-        "data_fingerprint": plan.prepared.fingerprint,
-        "out_of_fold": {**scored.counts.metrics(), "dice_by_fold": scored.dice_by_fold},
-    }
-    save_ensemble(results / ENSEMBLE, models, scored.threshold, fitted)
-    return results / ENSEMBLE
-
-
 def _summary(
-    plan: Plan,
-    trials: Sequence[int],
-    rows: Sequence[Row],
-    scores: Scores,
-    predicted: PredictReport,
-    failed: list[str],
+    rows: Sequence[Row], candidates: Sequence[Candidate], predicted: PredictReport, failed: list[str]
 ) -> dict[str, Any]:
-    winner = rows[0]
-    notebook = next((row for row in rows if row["recipe"]), None)
-    scored = scores[-1][1]
+    chosen = candidates[-1]
     return {
         "trials": len(rows),
-        "winner": winner,
-        "notebook": notebook,
+        "winner": rows[0],
+        "notebook": next((row for row in rows if row["recipe"]), None),
         "ensemble": {
-            "trials": list(trials),
-            "models": len(trials) * len(plan.folds),
-            "threshold": scored.threshold,
-            "out_of_fold": scored.counts.metrics(),
-            "dice_by_fold": scored.dice_by_fold,
+            **chosen.to_json(),
+            "trials": list(chosen.weights),
+            "threshold": chosen.scored.threshold,
+            "out_of_fold": chosen.scored.counts.metrics(),
+            "optimistic": chosen.scored.optimistic.metrics(),
+            "dice_by_fold": chosen.scored.dice_by_fold,
         },
+        "candidates": [candidate.to_json() for candidate in candidates],
+        "gain": gain_sentence(candidates),
         "predicted": len(predicted.written),
         "skipped": [*failed, *predicted.skipped],
     }
@@ -202,7 +181,7 @@ def _summary(
 def _publish(
     plan: Plan,
     rows: Sequence[Row],
-    scores: Scores,
+    candidates: Sequence[Candidate],
     summary: dict[str, Any],
     predicted: PredictReport,
     repeats: dict[int, list[float]],
@@ -211,16 +190,16 @@ def _publish(
 ) -> None:
     """Write tables, figures and report, and copy them to MLflow, with the ensemble as a registered model."""
     write_leaderboard(rows, results / "leaderboard.csv")
-    folds = write_folds(scores, plan.folds, results / "folds.csv")
+    folds = write_folds([(c.name, c.scored) for c in candidates], plan.folds, results / "folds.csv")
     tables = ["study.toml", "leaderboard.csv", "folds.csv", "report.html"]
     if plan.study.repeats > 1:
         write_repeats(repeats, results / "repeats.csv")
         tables.append("repeats.csv")
     curves = draw_curves(rows, plan.validation[0].name, results)
-    pictures = draw_folds(summary["ensemble"]["trials"], plan.folds, plan.prepared, results)
+    pictures = draw_folds(candidates[-1].weights, plan.folds, plan.prepared, results)
     shown = _first_of_each_scene(predicted)
     previews = [files.preview for files in shown]
-    text = " ".join(filter(None, (headline(summary), summary["noise"])))
+    text = " ".join(filter(None, (headline(summary), summary["noise"], summary["gain"])))
     write_report(plan.study, rows, folds, text, curves, pictures, previews, results / "report.html")
     records.files([results / name for name in tables])
     records.files([curves, *pictures], "figures")

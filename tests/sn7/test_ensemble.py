@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,19 @@ def test_an_ensemble_is_the_mean_of_its_members(models: list[Path], tmp_path: Pa
     assert together.probs(batch).shape == (2, 64, 32)
 
 
+def test_weights_say_what_each_member_counts(models: list[Path], tmp_path: Path) -> None:
+    """3 to 1 is three quarters and one; a folder of the format before weights has equal ones."""
+    save_ensemble(tmp_path / "ensemble", models[:2], 0.5, {}, [3, 1])
+    batch = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first, second = (load_predictor(model).probs(batch) for model in models[:2])
+    assert torch.allclose(load_predictor(tmp_path / "ensemble").probs(batch), 0.75 * first + 0.25 * second, atol=1e-6)
+    path = tmp_path / "ensemble" / "ensemble.json"
+    before = json.loads(path.read_text())
+    del before["weights"]
+    path.write_text(json.dumps({**before, "format": 1}))
+    assert load_predictor(tmp_path / "ensemble").weights == [0.5, 0.5]
+
+
 def test_an_ensemble_stands_alone(models: list[Path], tmp_path: Path) -> None:
     """It does not need its members' folders any more."""
     copies = tmp_path / "copies"
@@ -54,10 +68,17 @@ def test_an_ensemble_stands_alone(models: list[Path], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("{", "cannot be read"), ('{"format": 9}', "has format 9; wanted 1"), ('{"format": 1}', "names no members")],
+    [
+        ("{", "cannot be read"),
+        ('{"format": 9}', "has format 9; wanted 2"),
+        ('{"format": 1}', "names no members"),
+        ('{"format": 2, "threshold": 0.5, "members": ["members/0"]}', "has weights None; wanted a number above 0"),
+        ('{"format": 2, "threshold": 0.5, "members": ["a", "b"], "weights": [1]}', "each of its 2 members"),
+        ('{"format": 2, "threshold": 0.5, "members": ["a"], "weights": [NaN]}', "has weights .nan.; wanted"),
+    ],
 )
 def test_a_damaged_ensemble_is_refused(tmp_path: Path, content: str, said: str) -> None:
-    """Broken JSON, another format, no members."""
+    """Broken JSON, another format, no members, weights that are none."""
     (tmp_path / "ensemble.json").write_text(content)
     with pytest.raises(ModelInvalid, match=said):
         load_predictor(tmp_path)

@@ -8,6 +8,8 @@ from sn7.folds import Split
 from sn7.prepared import MASK, Prepared
 from sweep.crossval import score_out_of_fold
 from sweep.leaderboard import write_folds
+from sweep.oof import equal
+from sweep.selection import Selection
 
 SPLITS = [Split("fold0", ("scene1",), ("scene0",)), Split("fold1", ("scene0",), ("scene1",))]
 
@@ -24,11 +26,12 @@ def test_perfect_probs_score_1_at_a_threshold_between(make_prepared: Callable[..
     """Buildings at 0.3, background at 0.1: the fitted threshold finds them, 0.5 would not."""
     prepared = make_prepared(scenes=2)
     _write_probs(tmp_path, 7, prepared, 0.3, 0.1)
-    scored = score_out_of_fold([7], SPLITS, tmp_path, prepared)
+    scored = score_out_of_fold(Selection({7: 1.0}), SPLITS, tmp_path, prepared)
     assert 0.1 < scored.threshold <= 0.3
     assert scored.dice_by_fold == [1.0, 1.0]
     assert scored.counts.tp == sum(int((prepared.pixels(image)[MASK]).sum()) for image in prepared.images)
-    alone = score_out_of_fold([7], SPLITS[:1], tmp_path, prepared)
+    assert scored.optimistic.dice == 1.0
+    alone = score_out_of_fold(Selection({7: 1.0}), SPLITS[:1], tmp_path, prepared)
     assert alone.folds[0].threshold == 0.5
     assert alone.counts.dice == 0
 
@@ -38,16 +41,29 @@ def test_the_ensemble_averages_before_it_scores(make_prepared: Callable[..., Pre
     prepared = make_prepared(scenes=2)
     _write_probs(tmp_path, 0, prepared, 0.9, 0.1)
     _write_probs(tmp_path, 1, prepared, 0.5, 0.5)
-    scored = score_out_of_fold([0, 1], SPLITS, tmp_path, prepared)
+    scored = score_out_of_fold(Selection(equal([0, 1])), SPLITS, tmp_path, prepared)
     assert 0.3 < scored.threshold <= 0.7
     assert scored.counts.fp == scored.counts.fn == 0
+
+
+def test_weights_are_those_of_the_other_folds(make_prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    """Fold 0 was given the weights that suit fold 1: it is scored with them, where the ensemble itself is perfect."""
+    prepared = make_prepared(scenes=2)
+    _write_probs(tmp_path, 0, prepared, 0.9, 0.1)
+    _write_probs(tmp_path, 1, prepared, 0.1, 0.9)
+    selection = Selection({0: 1.0}, ({1: 1.0}, {0: 1.0}))
+    scored = score_out_of_fold(selection, SPLITS, tmp_path, prepared)
+    assert [fold.weights for fold in scored.folds] == [{1: 1.0}, {0: 1.0}]
+    assert scored.dice_by_fold[0] < 0.5 and scored.dice_by_fold[1] == 1.0
+    assert scored.optimistic.dice == 1.0 and scored.counts.dice < 1.0
 
 
 def test_folds_csv(make_prepared: Callable[..., Prepared], tmp_path: Path) -> None:
     """A row for each model and fold, with the scenes and the threshold of the other folds."""
     prepared = make_prepared(scenes=2)
     _write_probs(tmp_path, 0, prepared, 0.9, 0.1)
-    rows = write_folds([("ensemble", score_out_of_fold([0], SPLITS, tmp_path, prepared))], SPLITS, tmp_path / "f.csv")
+    scored = score_out_of_fold(Selection({0: 1.0}), SPLITS, tmp_path, prepared)
+    rows = write_folds([("ensemble", scored)], SPLITS, tmp_path / "f.csv")
     assert [(row["model"], row["fold"], row["scenes"], row["dice"]) for row in rows] == [
         ("ensemble", 0, "scene0", 1.0),
         ("ensemble", 1, "scene1", 1.0),

@@ -1,0 +1,94 @@
+"""The ensemble that a study ends with, and what stands beside it: each configuration alone, and their plain mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sn7.ensemble import save_ensemble
+from sweep.costs import Cost, costs_of
+from sweep.crossval import Member, OutOfFold, score_out_of_fold
+from sweep.oof import Weights, equal
+from sweep.plan import Plan
+from sweep.selection import Selection, select
+from sweep.trial import split_folder
+
+__all__ = ["ENSEMBLE", "Candidate", "compare", "gain_sentence", "write_ensemble"]
+
+ENSEMBLE = "ensemble"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Configurations that could be the ensemble, with all their fold models."""
+
+    name: str
+    weights: Weights
+    scored: OutOfFold
+    cost: Cost
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what summary.json and the report have of it."""
+        return {
+            "model": self.name,
+            "weights": {str(trial): weight for trial, weight in self.weights.items()},
+            "dice": self.scored.counts.dice,
+            "dice_optimistic": self.scored.optimistic.dice,
+            **asdict(self.cost),
+        }
+
+
+def compare(
+    plan: Plan, members: Sequence[Member], beside: Sequence[Member], names: Mapping[int, str], results: Path
+) -> list[Candidate]:
+    """Return each configuration alone, the plain mean of the `members`, and last what is selected of them.
+
+    `beside` are configurations that are not selected from; `names` are by trial.
+    """
+    configs = {member.trial: member.config for member in (*members, *beside)}
+    trials = [member.trial for member in members]
+
+    def candidate(name: str, selection: Selection) -> Candidate:
+        scored = score_out_of_fold(selection, plan.folds, results, plan.prepared)
+        cost = costs_of(selection.weights, configs, plan.folds, results, plan.prepared)
+        return Candidate(name, selection.weights, scored, cost)
+
+    found = [candidate(names[trial], Selection({trial: 1.0})) for trial in configs]
+    if len(trials) > 1:
+        found.append(candidate(f"mean of the best {len(trials)}", Selection(equal(trials))))
+    return [*found, candidate(ENSEMBLE, select(trials, plan.folds, results, plan.prepared))]
+
+
+def gain_sentence(candidates: Sequence[Candidate]) -> str:
+    """Return what the selection has brought, in a sentence; empty where there was nothing to select from."""
+    mean = next((other for other in candidates if other.name.startswith("mean of")), None)
+    if mean is None:
+        return ""
+    chosen = candidates[-1]
+    taken = ", ".join(f"trial {trial} with weight {weight:.2f}" for trial, weight in chosen.weights.items())
+    gain = chosen.scored.counts.dice - mean.scored.counts.dice
+    return (
+        f"The ensemble is {taken}: Dice {chosen.scored.counts.dice:.3f} out of fold, {gain:+.3f} against the plain "
+        f"{mean.name}, with {chosen.cost.models} in place of {mean.cost.models} models."
+    )
+
+
+def write_ensemble(plan: Plan, chosen: Candidate, results: Path) -> Path:
+    """Write the ensemble folder; each fold model of a configuration has an equal part of its weight."""
+    members = [(trial, split, weight) for trial, weight in chosen.weights.items() for split in plan.folds]
+    fitted = {
+        "study": plan.study.name,
+        "trials": list(chosen.weights),
+        "folds": [list(split.validation) for split in plan.folds],
+        "data_fingerprint": plan.prepared.fingerprint,
+        "out_of_fold": {**chosen.scored.counts.metrics(), "dice_by_fold": chosen.scored.dice_by_fold},
+        "optimistic": chosen.scored.optimistic.metrics(),
+    }
+    save_ensemble(
+        results / ENSEMBLE,
+        [split_folder(results, trial, split.name) / "model" for trial, split, _ in members],
+        chosen.scored.threshold,
+        fitted,
+        [weight / len(plan.folds) for _, _, weight in members],
+    )
+    return results / ENSEMBLE
