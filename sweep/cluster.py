@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import re
 import secrets
-import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from sn7.errors import ClusterFileInvalid, ClusterUnavailable, StudyInvalid
+from sn7.files import causes
+from sweep.gcs import open_gcs, refused
 from sweep.growth import coming, wait_for_minimum, workers_of
 
 if TYPE_CHECKING:  # else a cluster file could not be checked before torch is loaded
@@ -30,9 +30,8 @@ def start_ray(address: str | None) -> None:
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
-        if address and re.fullmatch(r"[^:/]+:\d+", address):
-            host, _, port = address.partition(":")
-            socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for minutes
+        if address and ":" in address:
+            open_gcs(address)
         ray.init(
             address=address or "local",
             include_dashboard=None if address else False,
@@ -40,6 +39,8 @@ def start_ray(address: str | None) -> None:
             logging_level="ERROR",
         )
     except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+        if any(isinstance(cause, ray.exceptions.AuthenticationError) for cause in causes(error)):
+            raise refused(str(address)) from error
         reason = " ".join(str(error).split())[:300]
         raise ClusterUnavailable(
             f"no Ray cluster at {address or 'this machine'} ({reason}); start it, or give its RAY_AUTH_TOKEN."

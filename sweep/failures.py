@@ -9,12 +9,15 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from sn7.errors import PreparedInvalid, Sn7Error, StorageUnavailable
 from sn7.files import is_full
 from sweep.fence import Superseded
+from sweep.notice import Taken
 
 __all__ = ["Failure", "classify", "is_final"]
 
 NODE_DIED = ("node has died", "node was terminated", "node is dead", "node died", "node failure", "owner has died")
 """What Ray writes of an actor that went down with its machine; the exception has no field for it."""
 
+FREE = (Superseded, Taken)
+"""What ends an attempt for no fault of its own: its trial is another worker's by now, or its machine is taken away."""
 LONGEST = 240
 """Characters of a reason; Ray's own last lines run to paragraphs."""
 DIED_S, UNREACHED_S = 30.0, 90.0
@@ -51,7 +54,7 @@ def classify(error: BaseException | None) -> Failure:
         if cause.preempted or any(words in text.lower() for words in NODE_DIED):
             return Failure("lost", reason, text)
         return Failure("doubtful", reason, text, UNREACHED_S if isinstance(cause, ActorUnavailableError) else DIED_S)
-    if isinstance(cause, Superseded):  # another worker has its trial by now
+    if isinstance(cause, FREE):
         return Failure("lost", reason, text)
     if isinstance(cause, BaseException) and is_full(cause):
         return Failure("full", reason, text)

@@ -21,8 +21,9 @@ from sn7.prepared import Prepared, load_prepared
 from sn7.train import EpochMetrics, read_result, train
 from sweep.board import Board
 from sweep.budget import Budget
-from sweep.failures import is_final
+from sweep.failures import FREE, is_final
 from sweep.fence import newest, require_newest
+from sweep.notice import Taken, own_notice
 from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
 from sweep.trial import Urgent, claim_unfinished, past_epochs
@@ -95,9 +96,9 @@ def run_fits(
                 raise KeyboardInterrupt
             for reference in done:
                 index = waiting.pop(reference)
-                error, final = _error(reference)
-                attempts[index] += 1
-                if error and not final and attempts[index] <= study.max_failures:
+                error, end = _error(reference)
+                attempts[index] += end != "free"
+                if error and end != "final" and attempts[index] <= study.max_failures:
                     board.retry(index, error)
                     waiting[submit(index)] = index
                     continue
@@ -115,20 +116,22 @@ def run_fits(
 STOPPED = "stopped"
 
 
-def _error(reference: ray.ObjectRef) -> tuple[str, bool]:
-    """Return why a task has failed, in a line, or nothing; and whether another attempt would end alike.
+def _error(reference: ray.ObjectRef) -> tuple[str, Literal["free", "final", "counts"]]:
+    """Return why a task has failed, in a line, or nothing; and what another attempt is: free, in vain, or counted.
 
     Raises what says that the disk is full: the other trainings would fail as well.
     """
     try:
         result(reference)
     except Stopped:
-        return STOPPED, True
+        return STOPPED, "final"
+    except FREE as error:
+        return str(error), "free"
     except Exception as error:
         if is_full(error):
             raise
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", is_final(error)
-    return "", True
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "final" if is_final(error) else "counts"
+    return "", "final"
 
 
 def result(reference: ray.ObjectRef) -> Any:
@@ -149,8 +152,8 @@ def _drain(progress: Queue) -> Iterator[tuple[int, str, float]]:
 
 def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After | None, progress: Queue) -> None:
     keep_to_share()
-    urgent = Urgent(StopFile(results))
-    if urgent():
+    urgent = Urgent(StopFile(results), own_notice())
+    if urgent() and urgent.stopping:
         raise Stopped
     out = claim_unfinished(fit.base)
     data = load_prepared(prepared)
@@ -158,8 +161,11 @@ def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After
     def report(metrics: EpochMetrics) -> None:
         require_newest(out)
         progress.put((index, f"trial {fit.trial} {fit.label} epoch {metrics.epoch}/{fit.config.epochs}", metrics.dice))
-        if urgent.kept:  # an epoch that was over just before has no checkpoint: the next one will, or it is the last
+        # An epoch that was over just before has no checkpoint: the next one will, or it is the last.
+        if urgent.stopping:
             raise Stopped
+        if urgent.taken:
+            raise Taken("its machine is being taken away")
 
     if read_result(out) is None:
         train(fit.config, data, fit.split, out, report, fit.keep, resume=True, urgent=urgent)

@@ -14,6 +14,7 @@ from sn7.folds import Split
 from sn7.prepared import load_prepared
 from sn7.train import EpochMetrics, read_history, read_result, train
 from sweep.fence import claim, newest, require_newest
+from sweep.notice import Notice, Taken, own_notice
 from sweep.stopping import StopFile
 from sweep.usage import Usage, keep_to_share, place
 
@@ -106,16 +107,20 @@ class Objective:
 
 
 class Urgent:
-    """What a training calls after each epoch but its last: is a checkpoint wanted at once, because it is to stop?"""
+    """What a training calls after each epoch but its last: is a checkpoint wanted at once?"""
 
-    def __init__(self, stop: StopFile) -> None:
-        self.stop = stop
+    def __init__(self, stop: StopFile, notice: Notice | None = None) -> None:
+        self.stop, self.notice = stop, notice
+        self.stopping = self.taken = False
+        """Whether the study was asked to stop, and whether the machine is being taken away."""
         self.kept = False
         """Whether the answer was yes, so that the epoch that the training reports next has a checkpoint."""
 
     def __call__(self) -> bool:
-        """Return whether the study was asked to stop."""
-        self.kept = self.stop.requested()
+        """Return whether the study was asked to stop, or the machine may be taken away."""
+        kind = self.notice.kind() if self.notice else ""
+        self.stopping, self.taken = self.stop.requested(), kind == "taken"
+        self.kept = self.stopping or bool(kind)
         return self.kept
 
 
@@ -138,7 +143,7 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
 
     train_config = TrainConfig.from_dict(fields, base=job.base)
     prepared = load_prepared(job.prepared)
-    urgent = Urgent(StopFile(job.results))
+    urgent = Urgent(StopFile(job.results), own_notice())
     for index, split in enumerate(job.splits):
         out = folders[index]
         if read_result(out) is not None:
@@ -151,6 +156,8 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
             system = tuple(usage.sample().items())
             safe = urgent.kept and metrics.epoch < job.base.epochs
             tune.report({**objective.result(), "split": index, "epoch": metrics, "system": system, "kept": safe})
+            if safe and urgent.taken:
+                raise Taken("its machine is being taken away")
 
         job.train(train_config, prepared, split, out, report, job.keep, resume=True, urgent=urgent)
 

@@ -13,6 +13,7 @@ from sn7.folds import Split
 from sn7.train import EpochMetrics
 from sweep.budget import Budget
 from sweep.fits import Fit, _run, run_fits
+from sweep.notice import Notice
 from sweep.search import open_optuna
 from sweep.stopping import StopFile, Stopped
 from sweep.studyfile import load_study
@@ -25,6 +26,7 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
     """Return a training of four epochs, for which neither a GPU nor data are asked."""
     monkeypatch.setattr("sweep.fits.keep_to_share", lambda: None)
     monkeypatch.setattr("sweep.fits.load_prepared", lambda place: None)
+    monkeypatch.setattr("sweep.fits.own_notice", lambda: Notice("none"))
     return Fit(0, "fold 0", 0, TrainConfig(epochs=EPOCHS), Split("fold0", ("a",), ("b",)), tmp_path / "out", "last")
 
 
