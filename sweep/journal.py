@@ -16,8 +16,16 @@ JOURNAL = "records.jsonl"
 """The journal's name in a study's folder."""
 
 
+PARTS = {"fold": ("fold", "sn7.fold"), "repeat": ("seed", "sn7.seed")}
+"""Kinds of runs that lie below a trial: what their part is called, and the tag that has it."""
+
+
 class Run(NamedTuple):
-    """The run that a record belongs to: kind study, trial, fold (part = its number) or repeat (part = its seed)."""
+    """The run that a record belongs to.
+
+    Its kind is study, trial, fold (part = its number), repeat (part = its seed), or the name of a search for parameters
+    that need no training (part = the fold that it does not see, -1 for none).
+    """
 
     kind: str
     trial: int = -1
@@ -26,24 +34,30 @@ class Run(NamedTuple):
     @property
     def parent(self) -> "Run | None":
         """The run that this one lies below."""
-        return {"study": None, "trial": Run("study")}.get(self.kind, Run("trial", self.trial))
+        if self.kind == "study":
+            return None
+        return Run("trial", self.trial) if self.kind in PARTS else Run("study")
 
     @property
     def label(self) -> str:
         """What MLflow shows as the run's name; empty for the study's, which has the study's own."""
         if self.kind == "study":
             return ""
-        return f"trial {self.trial}" + {"fold": f" fold {self.part}", "repeat": f" seed {self.part}"}.get(self.kind, "")
+        if self.trial < 0:
+            return f"{self.kind} {'on all folds' if self.part < 0 else f'without fold {self.part}'}"
+        return f"trial {self.trial}" + (f" {PARTS[self.kind][0]} {self.part}" if self.kind in PARTS else "")
 
     @property
     def tags(self) -> dict[str, str]:
         """The tags that the run is found by, apart from the study's identity."""
-        part = {"fold": "sn7.fold", "repeat": "sn7.seed"}.get(self.kind)
-        return {
-            "sn7.kind": self.kind,
-            **({"sn7.trial": str(self.trial)} if self.trial >= 0 else {}),
-            **({part: str(self.part)} if part else {}),
-        }
+        tags = {"sn7.kind": self.kind}
+        if self.trial >= 0:
+            tags["sn7.trial"] = str(self.trial)
+        elif self.kind != "study":
+            tags["sn7.held_out"] = "none" if self.part < 0 else str(self.part)
+        if self.kind in PARTS:
+            tags[PARTS[self.kind][1]] = str(self.part)
+        return tags
 
 
 class Line(NamedTuple):

@@ -1,17 +1,16 @@
 """The trials of a study by Dice (leaderboard.csv), and how each model did fold by fold (folds.csv)."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from sn7.files import atomic_file
 from sn7.folds import Split
 from sweep.crossval import OutOfFold
 from sweep.endings import ERROR, FAILURES, PREEMPTED
 from sweep.search import ATTRIBUTES, NOTEBOOK, STATES
+from sweep.tables import write_table
 
 __all__ = ["Row", "best_trials", "leaderboard", "write_folds", "write_leaderboard", "write_repeats"]
 
@@ -56,7 +55,7 @@ def best_trials(opened: optuna.Study, count: int) -> list[optuna.trial.FrozenTri
 
 def write_leaderboard(rows: Sequence[Row], path: Path) -> None:
     """Write leaderboard.csv, atomically."""
-    _write(path, rows)
+    write_table(path, rows)
 
 
 def write_folds(scores: Iterable[tuple[str, OutOfFold]], splits: Sequence[Split], path: Path) -> list[Row]:
@@ -72,19 +71,12 @@ def write_folds(scores: Iterable[tuple[str, OutOfFold]], splits: Sequence[Split]
         for name, scored in scores
         for score in scored.folds
     ]
-    _write(path, rows)
+    write_table(path, rows)
     return rows
 
 
 def write_repeats(values: Mapping[int, Sequence[float]], path: Path) -> None:
     """Write repeats.csv: a row a trial and seed, the trial's own seed first."""
-    _write(
+    write_table(
         path, [{"trial": t, "run": run, "dice": dice} for t, dices in values.items() for run, dice in enumerate(dices)]
     )
-
-
-def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["rank"])
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,0 +1,206 @@
+"""Parameters that need no training, searched with Optuna on what models have left, nested over the folds.
+
+One search a fold sees the other folds alone, and the fold is scored with what it found: that is what is reported. One
+more sees all folds; its parameters are what is used, and its score on these very folds, which it has seen, stands
+beside the other so that the optimism is visible. The searches begin with the same draws, which are evaluated once.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any, Generic, TypeVar
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from sweep.tables import write_table
+
+__all__ = ["Found", "Params", "Search", "Tuned", "search_nested"]
+
+Params = dict[str, Any]
+Scores = tuple[float, ...]
+Count = TypeVar("Count")
+"""What parameters come to on one fold, such as `sn7.metrics.Counts`; `score` makes scores of those of several folds."""
+
+
+@dataclass(frozen=True)
+class Search(Generic[Count]):
+    """What is searched, on what, and how far."""
+
+    name: str
+    """Of the table, the runs in MLflow and the studies in Optuna's journal."""
+    suggest: Callable[[optuna.trial.BaseTrial], Params]
+    evaluate: Callable[[Params, int], Count]
+    """Of parameters and a fold; called from several threads."""
+    score: Callable[[Sequence[Count]], Scores]
+    """One or several numbers, the higher the better. The first decides, the others where it is equal."""
+    scores: tuple[str, ...]
+    """Their names."""
+    baseline: Params
+    """What `suggest` is to draw at first, in every search: what the gain is told against."""
+    trials: int
+    seed: int
+    about: Mapping[str, Any]
+    """All else that `evaluate` depends on, as JSON has it: an earlier start's evaluations hold for the same alone."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one search has found."""
+
+    held_out: int | None
+    """The fold that it did not see, or None."""
+    params: Params
+    """The best ones."""
+    values: Scores
+    """Their scores on the folds that it saw."""
+    trials: tuple[tuple[Params, Scores], ...]
+    """All that it tried."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What all searches have found."""
+
+    params: Params
+    """Chosen on all folds: what to use."""
+    optimistic: Scores
+    """On all folds, with these very parameters."""
+    nested: Scores
+    """On all folds, each with parameters chosen on the others: what to report."""
+    baseline: Scores
+    """On all folds, without a search."""
+    found: tuple[Found, ...]
+    """One search a fold, in order, then that on all."""
+    by_fold: tuple[Scores, ...]
+    """Of each fold alone, with parameters chosen on the others."""
+
+    def to_json(self, scores: Sequence[str]) -> dict[str, Any]:
+        """Return what summary.json has of it, with the names of the scores."""
+        named = {what: dict(zip(scores, getattr(self, what), strict=True)) for what in ("nested", "optimistic")}
+        return {
+            "params": self.params,
+            **named,
+            "before": dict(zip(scores, self.baseline, strict=True)),
+            "by_fold": [dict(zip(scores, values, strict=True)) for values in self.by_fold],
+            "params_by_fold": [found.params for found in self.found[:-1]],
+            "tried": sum(len(found.trials) for found in self.found),
+        }
+
+
+def search_nested(search: Search[Count], folds: int, results: Path, stop: Callable[[], bool] = lambda: False) -> Tuned:
+    """Search on all folds but each one, and on all; `folds` are at least two.
+
+    Keeps what was tried in `results`/tuning.log, an Optuna journal, from where a search that was cut off goes on, and
+    writes it to `results`/<name>.csv. Raises KeyboardInterrupt soon after `stop` returns True, and what `evaluate`
+    raises.
+    """
+    known = _Known(search.evaluate)
+    digest = hashlib.sha256(json.dumps([search.about, search.baseline, search.seed], default=str).encode()).hexdigest()
+    storage = JournalStorage(JournalFileBackend(str(results / "tuning.log")))
+    everything, failed = tuple(range(folds)), Event()
+
+    def one(held_out: int | None) -> Found:
+        name = f"{search.name}-{digest[:12]}-{'all' if held_out is None else held_out}"
+        seen = [fold for fold in everything if fold != held_out]
+        try:
+            opened = _open(name, storage, search)
+            for _ in _attempts(search, opened, known, seen):
+                if stop() or failed.is_set():
+                    raise KeyboardInterrupt
+            return _found(search, opened, held_out)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(folds + 1) as pool:  # evaluations take the time, and those may be anywhere
+        found = tuple(pool.map(one, [*everything, None]))
+    apart = [known(found[fold].params, fold) for fold in everything]
+    baseline = search.suggest(optuna.trial.FixedTrial(search.baseline))
+    before = [known(baseline, fold) for fold in everything]
+    _write(results / f"{search.name}.csv", search.scores, found)
+    return Tuned(
+        params=found[-1].params,
+        optimistic=found[-1].values,
+        nested=search.score(apart),
+        baseline=search.score(before),
+        found=found,
+        by_fold=tuple(search.score([count]) for count in apart),
+    )
+
+
+class _Known(Generic[Count]):
+    """Evaluates what was not evaluated before; several threads that ask for the same wait for one."""
+
+    def __init__(self, evaluate: Callable[[Params, int], Count]) -> None:
+        self._evaluate, self._lock = evaluate, Lock()
+        self._results: dict[tuple[str, int], Future[Count]] = {}
+
+    def __call__(self, params: Params, fold: int) -> Count:
+        key = json.dumps(params, sort_keys=True), fold
+        with self._lock:
+            first = key not in self._results
+            future = self._results.setdefault(key, Future())
+        if first:
+            try:
+                future.set_result(self._evaluate(params, fold))
+            except BaseException as error:  # noqa: BLE001 - raised below, and in every thread that waits
+                future.set_exception(error)
+        return future.result()
+
+
+def _open(name: str, storage: JournalStorage, search: Search[Count]) -> optuna.Study:
+    opened = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        # The same seed: as long as nothing is known, all searches draw the same.
+        sampler=optuna.samplers.TPESampler(seed=search.seed),
+        directions=["maximize"] * len(search.scores),
+        load_if_exists=True,
+    )
+    if not _done(opened):
+        opened.enqueue_trial(search.baseline)
+    return opened
+
+
+def _done(opened: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return opened.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+
+
+def _attempts(
+    search: Search[Count], opened: optuna.Study, known: _Known[Count], folds: Sequence[int]
+) -> Iterator[None]:
+    """Try what is missing, one after the other."""
+    while len(_done(opened)) < search.trials:
+        yield
+        trial = opened.ask()
+        params = search.suggest(trial)
+        trial.set_user_attr("params", params)
+        opened.tell(trial, search.score([known(params, fold) for fold in folds]))
+
+
+def _found(search: Search[Count], opened: optuna.Study, held_out: int | None) -> Found:
+    tried = tuple((dict(trial.user_attrs["params"]), tuple(trial.values)) for trial in _done(opened)[: search.trials])
+    params, values = max(tried, key=lambda pair: pair[1])  # the first one of equals
+    return Found(held_out, params, values, tried)
+
+
+def _write(path: Path, scores: Sequence[str], found: Sequence[Found]) -> None:
+    """Write what was tried, a row each."""
+    rows = [
+        {
+            "held_out": "" if search.held_out is None else search.held_out,
+            "number": number,
+            **params,
+            **dict(zip(scores, values, strict=True)),
+            "chosen": params == search.params,
+        }
+        for search in found
+        for number, (params, values) in enumerate(search.trials)
+    ]
+    write_table(path, rows)
