@@ -1,13 +1,13 @@
 """TrainConfig → the U-Net: fastai's DynamicUnet over an encoder, with an output channel for each class."""
 
 import torch
-from fastai.vision.models.unet import DynamicUnet
 from torch import Tensor, nn
 
 from sn7.aspp import ASPP
 from sn7.config import TrainConfig
 from sn7.encoders import build_body, stem_and_rest
 from sn7.errors import EncoderUnknown
+from sn7.hookfree import HookFreeUnet
 
 __all__ = [
     "CLASSES",
@@ -54,7 +54,7 @@ def build_unet(config: TrainConfig) -> nn.Module:
     activation = ACTIVATIONS[config.activation]
     side = _dry_run_side(config)
     try:
-        model = DynamicUnet(
+        model = HookFreeUnet(
             build_body(config.encoder),
             output_channels(config),
             (side, side),
@@ -65,9 +65,9 @@ def build_unet(config: TrainConfig) -> nn.Module:
     except (AssertionError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError) as error:
         # Whatever an architecture trips over that has no feature maps, or not at this size.
         raise EncoderUnknown(_unfit(config, " ".join(repr(error).split())[:200])) from error
-    if len(model.sfs) < MIN_SKIPS:
+    if len(model.skips) < MIN_SKIPS:
         raise EncoderUnknown(
-            _unfit(config, f"it has {len(model.sfs)} resolutions to connect; wanted {MIN_SKIPS} or more")
+            _unfit(config, f"it has {len(model.skips)} resolutions to connect; wanted {MIN_SKIPS} or more")
         )
     if config.aspp:
         model.insert(ENCODER_ENDS, ASPP(model[1].num_features, activation))

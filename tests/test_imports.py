@@ -14,7 +14,7 @@ ORDER = [
     {"publish"},
     {"config", "bucket", "unpack"},
     {"catalog", "xyz", "losses", "metrics", "encoders", "prepared", "history", "panels", "configfile", "download"},
-    {"precision", "evaluation", "augment", "curves", "steps", "optimizer", "aspp", "pretrained"},
+    {"precision", "evaluation", "augment", "curves", "steps", "optimizer", "aspp", "hookfree", "pretrained"},
     {"challenge", "footprints", "rasters", "sample"},
     {"masks", "maskfiles", "folds", "polygons", "windows"},
     {"separation", "check", "score"},
