@@ -1,64 +1,49 @@
-"""The pictures of a study, in results/<study>/figures."""
+"""What the ensemble predicts best, middling and worst, out of fold: crops of images, for report and figures/."""
 
-import csv
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-from sn7.figures import learning_curves, triptych
-from sn7.folds import Split
-from sn7.prepared import MASK, RGB, VALID, Prepared
-from sweep.leaderboard import Row
-from sweep.oof import Weights, labelled_images, mean_probs
-from sweep.trial import split_folder
+from sn7.metrics import Counts
+from sn7.panels import TilePicture
+from sn7.prepared import MASK, RGB, VALID, Prepared, PreparedImage
+from sn7.tilesheet import choose_tiles
+from sweep.crossval import OutOfFold
 
-__all__ = ["draw_curves", "draw_folds"]
+__all__ = ["out_of_fold_pictures"]
 
-CROP = 300
-"""Side of the crops that are shown beside each other, px."""
-Curves = dict[str, list[tuple[int, float]]]
-
-
-def draw_curves(rows: Sequence[Row], split: str, results: Path) -> Path:
-    """Draw loss and Dice of all trials on their first split; the best one's and the notebook recipe's stand out."""
-    loss: Curves = {}
-    dice: Curves = {}
-    highlight = set()
-    for row in rows:
-        history = _history(split_folder(results, row["trial"], split) / "history.csv")
-        if history:
-            name = f"trial {row['trial']}" + (" (notebook recipe)" if row["recipe"] else "")
-            loss[name] = [(int(epoch["epoch"]), float(epoch["valid_loss"])) for epoch in history]
-            dice[name] = [(int(epoch["epoch"]), float(epoch["dice"])) for epoch in history]
-            if row["recipe"] or row["rank"] == 1:
-                highlight.add(name)
-    path = results / "figures" / "learning_curves.png"
-    learning_curves(loss, dice, path, highlight)
-    return path
+CROP = 256
+"""Side of the crops, px: a building is a few pixels wide."""
+Probs = Callable[[PreparedImage], npt.NDArray[np.float32]]
 
 
-def _history(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def out_of_fold_pictures(scored: OutOfFold, probs: Probs, prepared: Prepared) -> list[TilePicture]:
+    """Return crops of the scenes with the highest Dice, around the median, and the lowest, two of each at most.
+
+    Of a scene its most built-up image, and of that the crop with the most building pixels. Scenes without a building
+    are left out: Dice says nothing there. `probs` returns an image's out-of-fold probs, float32 (height, width).
+    """
+    shown = [
+        (max(scene.images, key=lambda known: known[0].building_share)[0], fold.threshold, counts)
+        for fold in scored.folds
+        for scene in fold.scenes
+        if scene.images
+        for counts in [scene.curve.counts(fold.threshold)]
+    ]
+    chosen = choose_tiles([counts for *_, counts in shown])
+    return [_picture(kind, *shown[index], probs, prepared) for kind, those in chosen.items() for index in those]
 
 
-def draw_folds(weights: Weights, splits: Sequence[Split], prepared: Prepared, results: Path) -> list[Path]:
-    """Draw image, mask and the ensemble's out-of-fold probs of the most built-up image of each fold."""
-    paths = []
-    for split in splits:
-        image = max(labelled_images(prepared, split), key=lambda image: image.building_share)
-        pixels = prepared.pixels(image)
-        probs = mean_probs(weights, results, image)
-        probs[pixels[VALID] == 0] = np.nan
-        rows, cols = _densest(pixels[MASK])
-        path = results / "figures" / f"out_of_fold_{split.name}.png"
-        triptych(pixels[RGB, rows, cols], pixels[MASK, rows, cols], probs[rows, cols], path)
-        paths.append(path)
-    return paths
+def _picture(
+    kind: str, image: PreparedImage, threshold: float, counts: Counts, probs: Probs, prepared: Prepared
+) -> TilePicture:
+    pixels = prepared.pixels(image)
+    rows, cols = _densest(pixels[MASK] * pixels[VALID])
+    valid = pixels[VALID, rows, cols] > 0
+    crop = np.where(valid, probs(image)[rows, cols], np.float32(np.nan))
+    title = f"{kind}: {image.scene}, Dice {counts.dice:.3f}; a crop of {image.date}"
+    return TilePicture(title, pixels[RGB, rows, cols], pixels[MASK, rows, cols] * valid, crop, threshold)
 
 
 def _densest(mask: npt.NDArray[np.uint8]) -> tuple[slice, slice]:

@@ -12,7 +12,7 @@ from sweep.endings import ERROR, FAILURES, PREEMPTED
 from sweep.search import ATTRIBUTES, NOTEBOOK, STATES
 from sweep.tables import write_table
 
-__all__ = ["Row", "best_trials", "leaderboard", "write_folds", "write_leaderboard", "write_repeats"]
+__all__ = ["Row", "best_trials", "leaderboard", "write_folds", "write_leaderboard", "write_repeats", "write_scenes"]
 
 Row = dict[str, Any]
 
@@ -73,6 +73,21 @@ def write_folds(scores: Iterable[tuple[str, OutOfFold]], splits: Sequence[Split]
     ]
     write_table(path, rows)
     return rows
+
+
+def write_scenes(scores: Iterable[tuple[str, OutOfFold]], seed: int, path: Path) -> None:
+    """Write scenes.csv: a row a model and scene, at the threshold fitted on the other folds, with a 95 % interval."""
+    rows: list[Row] = []
+    for name, scored in scores:
+        for fold in scored.folds:
+            for scene in fold.scenes:
+                low, high = scene.interval(fold.threshold, seed)
+                about = {"model": name, "scene": scene.scene, "fold": fold.fold, "images": len(scene.images)}
+                metrics = scene.curve.counts(fold.threshold).metrics()
+                dice = {"dice_low": low, "dice_high": high, "ceiling_dice": scene.ceiling.dice}
+                numbers = {k: round(v, 6) for k, v in {**metrics, **dice}.items()}
+                rows.append({**about, "threshold": round(fold.threshold, 4), **numbers})
+    write_table(path, rows)
 
 
 def write_repeats(values: Mapping[int, Sequence[float]], path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,6 +14,7 @@ from sn7.catalog import Scene, read_catalog
 from sn7.config import TrainConfig
 from sn7.errors import StudyInvalid
 from sn7.files import write_json
+from sn7.panels import tile_sheet
 from sn7.predict import PredictionFiles, PredictReport
 from sn7.prepared import is_prepared
 from sn7.storage import local
@@ -20,15 +22,24 @@ from sn7.train import SHOWN, read_history, read_result
 from sweep.budget import Budget
 from sweep.crossval import Member, cross_validate, score_out_of_fold
 from sweep.ensembles import ENSEMBLE, Candidate, compare, gain_sentence, write_ensemble
-from sweep.figures import draw_curves, draw_folds
+from sweep.figures import out_of_fold_pictures
 from sweep.final import predict_final
 from sweep.fits import Fit
-from sweep.leaderboard import Row, best_trials, leaderboard, write_folds, write_leaderboard, write_repeats
+from sweep.leaderboard import (
+    Row,
+    best_trials,
+    leaderboard,
+    write_folds,
+    write_leaderboard,
+    write_repeats,
+    write_scenes,
+)
+from sweep.oof import mean_probs
 from sweep.plan import Plan
-from sweep.provenance import commit
+from sweep.provenance import commit, provenance
 from sweep.records import Records
 from sweep.repeats import noise_sentence, repeat, repeat_values
-from sweep.report import write_report
+from sweep.report import Findings, write_report
 from sweep.search import NOTEBOOK
 from sweep.selection import Selection
 from sweep.study import Study
@@ -75,7 +86,7 @@ def finish(
         "spent": asdict(budget.spent),
         "noise": noise_sentence(repeats),
     }
-    _publish(plan, rows, candidates, summary, predicted, repeats, results, records)
+    _publish(plan, opened, rows, candidates, summary, predicted, repeats, results, records)
     write_json(results / SUMMARY, summary)
     return summary
 
@@ -180,6 +191,7 @@ def _summary(
 
 def _publish(
     plan: Plan,
+    opened: optuna.Study,
     rows: Sequence[Row],
     candidates: Sequence[Candidate],
     summary: dict[str, Any],
@@ -190,19 +202,33 @@ def _publish(
 ) -> None:
     """Write tables, figures and report, and copy them to MLflow, with the ensemble as a registered model."""
     write_leaderboard(rows, results / "leaderboard.csv")
-    folds = write_folds([(c.name, c.scored) for c in candidates], plan.folds, results / "folds.csv")
-    tables = ["study.toml", "leaderboard.csv", "folds.csv", "report.html"]
+    scores = [(candidate.name, candidate.scored) for candidate in candidates]
+    write_folds(scores, plan.folds, results / "folds.csv")
+    write_scenes(scores, plan.study.seed, results / "scenes.csv")
+    tables = ["study.toml", "leaderboard.csv", "folds.csv", "scenes.csv", "report.html"]
     if plan.study.repeats > 1:
         write_repeats(repeats, results / "repeats.csv")
         tables.append("repeats.csv")
-    curves = draw_curves(rows, plan.validation[0].name, results)
-    pictures = draw_folds(candidates[-1].weights, plan.folds, plan.prepared, results)
+    probs = partial(mean_probs, candidates[-1].weights, results)
+    examples = out_of_fold_pictures(candidates[-1].scored, probs, plan.prepared)
     shown = _first_of_each_scene(predicted)
-    previews = [files.preview for files in shown]
-    text = " ".join(filter(None, (headline(summary), summary["noise"], summary["gain"])))
-    write_report(plan.study, rows, folds, text, curves, pictures, previews, results / "report.html")
+    findings = Findings(
+        plan,
+        opened,
+        rows,
+        candidates,
+        summary,
+        results,
+        repeats,
+        examples,
+        [files.preview for files in shown],
+        provenance(plan.study, plan.prepared),
+    )
+    write_report(findings, results / "report.html")
     records.files([results / name for name in tables])
-    records.files([curves, *pictures], "figures")
+    if examples:
+        tile_sheet(examples, results / "figures" / "out_of_fold.png")
+        records.files([results / "figures" / "out_of_fold.png"], "figures")
     for files in shown:
         records.files([files.probs, files.polygons, files.preview], f"predictions/{files.probs.parent.name}")
     winner = summary["winner"]["trial"]

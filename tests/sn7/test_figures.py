@@ -6,9 +6,9 @@ from affine import Affine
 from geopandas import GeoDataFrame
 from PIL import Image
 
-from sn7.figures import learning_curves, preview, triptych
+from sn7.figures import preview
 from sn7.metrics import Counts
-from sn7.panels import TilePicture, tile_sheet
+from sn7.panels import MISTAKES, TilePicture, tile_panels, tile_sheet
 from sn7.tilesheet import choose_tiles
 
 GREY, YELLOW = (90, 90, 90), (255, 235, 0)
@@ -56,35 +56,8 @@ def test_preview_without_polygons(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_triptych_panels(tmp_path: Path) -> None:
-    """Image, mask and probs stand side by side, 900 px wide, invalid pixels grey."""
-    rgb = np.zeros((3, 98, 98), np.uint8)
-    rgb[1] = 200
-    mask = np.zeros((98, 98), np.uint8)
-    mask[:49] = 1
-    probs = np.zeros((98, 98), np.float32)
-    probs[:49], probs[-1] = 1, np.nan
-    triptych(rgb, mask, probs, tmp_path / "x.png")
-    picture = read(tmp_path / "x.png")
-    assert picture.shape == (324, 900, 3)
-    below_title = picture[30:]
-    assert (below_title[:, :294] == (0, 200, 0)).all()
-    assert (below_title[:147, 303:597] == 255).all() and (below_title[147:, 303:597] == 0).all()
-    assert below_title[:147, 606:].mean() > 200 and below_title[148:290, 606:].mean() < 10
-    assert (below_title[-3:, 606:] == 128).all()
-    assert (picture[:30, :294] < 100).any()  # a title was written
-
-
-def test_triptych_of_another_shape(tmp_path: Path) -> None:
-    """A crop of 100 × 200 px keeps its proportions; a full image is reduced."""
-    for height, width in [(100, 200), (1023, 1024)]:
-        empty = np.zeros((height, width), np.uint8)
-        triptych(np.stack([empty] * 3), empty, empty.astype(np.float32), tmp_path / "x.png")
-        assert read(tmp_path / "x.png").shape == (30 + round(294 * height / width), 900, 3)
-
-
 def test_tile_sheet(tmp_path: Path) -> None:
-    """Tiles stand one below the other, each a title above image, target, prediction and probs."""
+    """Four columns with names; tiles one below the other, each a title above its panels; mistakes have colours."""
 
     def tile(brightness: int) -> TilePicture:
         mask, probs = np.zeros((32, 32), np.uint8), np.full((32, 32), 0.4, np.float32)
@@ -94,14 +67,30 @@ def test_tile_sheet(tmp_path: Path) -> None:
     tile_sheet([tile(50), tile(100)], tmp_path / "x.png")
     picture = read(tmp_path / "x.png")
     side, row = 218, 218 + 30
-    assert picture.shape == (2 * row + 9, 900, 3)
-    assert (picture[30:row, :side] == 50).all() and (picture[row + 39 : 2 * row + 9, :side] == 100).all()
-    assert (picture[:30, :200] < 100).any()  # a title was written
-    target, prediction, probs = (picture[30 : row - 8, left : left + side] for left in (227, 454, 681))
+    assert picture.shape == (30 + 2 * row + 9, 900, 3)
+    names, first = picture[:30], picture[30 : 30 + row]
+    assert all((names[:, left : left + 60] < 100).any() for left in (0, 227, 454, 681))
+    assert (names == MISTAKES["extra"]).all(axis=2).sum() == (names == MISTAKES["missed"]).all(axis=2).sum() == 121
+    assert (first[30:, :side] == 50).all() and (picture[row + 69 : 2 * row + 39, :side] == 100).all()
+    assert (first[:30, :200] < 100).any()  # a title was written
+    target, prediction, probs = (first[30:-8, left : left + side] for left in (227, 454, 681))
     assert (target[: side // 2] == 255).all() and (target[side // 2 :] == 0).all()
-    assert (prediction[:, : side // 2] == 255).all() and (prediction[:, side // 2 :] == 0).all()
-    assert probs[:, : side // 2].mean() > probs[:, side // 2 :].mean() > 10
-    assert (picture[row - 4 : row, 454 : 454 + side] == 128).all()  # invalid
+    half = side // 2
+    assert (prediction[:half, :half] == 255).all() and (prediction[half:, half:] == 0).all()
+    assert (prediction[half:, :half] == MISTAKES["extra"]).all()
+    assert (prediction[:half, half:] == MISTAKES["missed"]).all()
+    assert probs[:, :half].mean() > probs[:, half:].mean() > 10
+    assert (first[-4:, 454 : 454 + side] == 128).all()  # invalid
+
+
+def test_panels_at_another_threshold_and_shape() -> None:
+    """Probs of 0.4 are a building at a threshold of 0.3; panels have the shape of the crop."""
+    mask = np.ones((10, 20), np.uint8)
+    tile = TilePicture("a title", np.zeros((3, 10, 20), np.uint8), mask, np.full((10, 20), 0.4, np.float32), 0.3)
+    panels = tile_panels(tile)
+    assert list(panels) == ["image", "target", "prediction", "probability"]
+    assert {panel.shape for panel in panels.values()} == {(10, 20, 3)}
+    assert (panels["prediction"] == 255).all()
 
 
 def test_the_tiles_that_are_shown() -> None:
@@ -115,22 +104,3 @@ def test_the_tiles_that_are_shown() -> None:
     assert choose_tiles([nothing, *counts[:2]]) == {"best": [2], "median": [], "worst": [1]}
     assert choose_tiles([nothing, counts[0]]) == {"best": [1], "median": [], "worst": []}
     assert choose_tiles([nothing]) == {"best": [], "median": [], "worst": []}
-
-
-def test_learning_curves(tmp_path: Path) -> None:
-    """The highlighted trial is drawn in colour, the others in grey; PNG and SVG follow from the name."""
-    loss = {"notebook": [(1, 0.6), (2, 0.4)], "trial 1": [(1, 0.5), (2, 0.3)], "trial 2": [(1, 0.7)]}
-    dice = {"notebook": [(1, 0.3), (2, 0.5)], "trial 1": [(1, 0.4), (2, 0.6)], "trial 2": [(1, 0.1)]}
-    learning_curves(loss, dice, tmp_path / "curves.svg", {"notebook"})
-    learning_curves(loss, dice, tmp_path / "curves.png", {"notebook"})
-    learning_curves(loss, dice, tmp_path / "grey.png")
-    assert "<svg" in (tmp_path / "curves.svg").read_text()
-    coloured, grey = (read(tmp_path / name).astype(int) for name in ("curves.png", "grey.png"))
-    assert coloured.shape[1] == 900
-    assert np.ptp(coloured, axis=2).max() > 100 and np.ptp(grey, axis=2).max() == 0
-
-
-def test_learning_curves_of_nothing(tmp_path: Path) -> None:
-    """A study without a finished epoch still gives a picture."""
-    learning_curves({}, {}, tmp_path / "curves.png")
-    assert read(tmp_path / "curves.png").shape[1] == 900

@@ -1,0 +1,117 @@
+"""Which fields matter: Optuna's own plots of the search."""
+
+from html import escape
+
+import optuna
+import plotly.graph_objects as go
+from optuna import visualization
+from optuna.trial import TrialState
+
+from sweep.report.findings import Findings
+from sweep.report.page import Block, Chart, Section, Text
+from sweep.report.style import BEST, NOTEBOOK, OTHER
+
+__all__ = ["fields"]
+
+FEW = 10
+"""Complete trials below which importances are mostly chance."""
+
+
+def fields(findings: Findings) -> Section | None:
+    """Return history, parallel coordinates, slices and importances; None where no field varies."""
+    names = [name for name in findings.fields() if any(name in trial.params for trial in _complete(findings))]
+    if not names:
+        return None
+    wide = 120 * (len(names) + 1)
+    blocks: list[Block] = [
+        Chart(_history(findings), "Dice of each complete trial in the order they began, and the best so far."),
+        Chart(
+            _parallel(findings, names),
+            "Parallel coordinates: a line is a complete trial, its colour its Dice; orange is the notebook recipe, "
+            "thick the best trial.",
+            min_width=wide,
+        ),
+        Chart(_slices(findings, names), "Dice over each field, in the same colours.", min_width=190 * len(names)),
+        *_importances(findings),
+    ]
+    return Section("The search", blocks)
+
+
+def _complete(findings: Findings) -> list[optuna.trial.FrozenTrial]:
+    return findings.opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _history(findings: Findings) -> go.Figure:
+    figure = visualization.plot_optimization_history(findings.opened, target_name="Dice")
+    figure.update_traces(marker={"color": BEST, "size": 8}, line={"color": OTHER})
+    figure.update_traces(name="best so far", selector={"name": "Best Value"})
+    recipe = [trial for trial in _complete(findings) if trial.number == findings.notebook]
+    figure.add_scatter(
+        x=[trial.number for trial in recipe],
+        y=[trial.value for trial in recipe],
+        mode="markers",
+        marker={"color": NOTEBOOK, "size": 12, "symbol": "diamond"},
+        name="notebook recipe",
+    )
+    return figure.update_xaxes(title="trial", dtick=1 if len(findings.rows) <= 10 else None)
+
+
+def _parallel(findings: Findings, names: list[str]) -> go.Figure:
+    figure = visualization.plot_parallel_coordinate(findings.opened, params=names, target_name="Dice")
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    for trial, line in zip(_complete(findings), lines, strict=False):  # Optuna draws them in this order
+        if trial.number == findings.notebook:
+            line.update(line={"color": NOTEBOOK, "width": 3}, opacity=1)
+        elif trial.number == findings.best:
+            line.update(line={"width": 3.5}, opacity=1)
+    return figure.update_layout(margin={"t": 10, "l": 40})
+
+
+def _slices(findings: Findings, names: list[str]) -> go.Figure:
+    figure = visualization.plot_slice(findings.opened, params=names, target_name="Dice")
+    colours = {findings.best: BEST, findings.notebook: NOTEBOOK}  # Optuna draws fields and trials in this order:
+    for name, trace in zip(sorted(names), figure.data, strict=True):
+        drawn = [trial.number for trial in _complete(findings) if name in trial.params]
+        trace.update(
+            marker={
+                "showscale": False,
+                "colorscale": None,
+                "color": [colours.get(number, OTHER) for number in drawn],
+                "size": [12 if number in colours else 8 for number in drawn],
+            },
+            text=[escape(findings.name(number)) for number in drawn],
+            hovertemplate="%{text}<br>%{x}: %{y:.3f}<extra></extra>",
+        )
+    for axis in figure.select_xaxes(selector={"type": "log"}):
+        axis.update(dtick="D2")  # 1, 2, 5, 10 …
+    return figure
+
+
+def _importances(findings: Findings) -> list[Block]:
+    """Return the chart of importances, or why there is none."""
+    trials = _complete(findings)
+    if len(trials) < FEW:
+        return [
+            Text(
+                f"Importances of the fields are left out: with {len(trials)} complete trials they would be chance "
+                f"(shown from {FEW} on)."
+            )
+        ]
+    if len({trial.value for trial in trials}) == 1:
+        return [Text("Importances of the fields are left out: all complete trials have the same Dice.")]
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=findings.plan.study.seed)
+    figure = visualization.plot_param_importances(findings.opened, evaluator=evaluator, target_name="Dice")
+    always = [name for name in findings.fields() if all(name in trial.params for trial in trials)]
+    left_out = [name for name in findings.fields() if name not in always]
+    note = f" Left out, since they vary only under a condition: {', '.join(left_out)}." if left_out else ""
+    figure.update_traces(marker={"color": BEST})
+    figure.update_layout(height=90 + 34 * max(1, len(always)))
+    figure.update_xaxes(title="share of the variance of Dice", range=[0, 1.15 * max(figure.data[0].x)])
+    figure.update_yaxes(title=None)
+    return [
+        Chart(
+            figure,
+            f"Importance (fANOVA over {len(trials)} complete trials): the share of Dice's variance that a field "
+            f"explains. Which of two similar ones is ahead is chance below some dozens of trials.{note}",
+        )
+    ]
