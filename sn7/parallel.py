@@ -24,9 +24,14 @@ TASKS_PER_WORKER = 16
 
 
 def each(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int | None, what: str, done: int = 0
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int | None,
+    what: str,
+    done: int = 0,
+    unit: str = "image",
 ) -> Iterator[Result]:
-    """Yield what `function` makes of each image's task, in order, with a bar that counts `done` earlier ones, too.
+    """Yield what `function` makes of each task, an image or another `unit`, in order, with a bar from `done` on.
 
     `workers` images at a time; None is one a core, but no more than there is enough work for. The first error ends it,
     after the images under way.
@@ -36,7 +41,7 @@ def each(
         raise ConfigError(f"workers = {workers} cannot be used; wanted at least 1.")
     if workers is None:
         workers = min(_cores(), -(-len(tasks) // TASKS_PER_WORKER))
-    with tqdm(total=done + len(tasks), initial=done, desc=what, unit="image", disable=None) as bar:
+    with tqdm(total=done + len(tasks), initial=done, desc=what, unit=unit, disable=None) as bar:
         for result in _results(function, tasks, min(workers, len(tasks))):
             yield result
             bar.update()

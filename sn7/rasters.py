@@ -1,7 +1,7 @@
 """GeoTIFF → arrays with their place on the earth.
 
-Whatever is read here is uint8 R, G, B (and alpha), georeferenced, on a grid along the axes of its CRS;
-anything else is refused with one sentence.
+Images are uint8 R, G, B (and alpha); predictions are probs or a mask. All are georeferenced, on a grid along the axes
+of their CRS; anything else is refused with one sentence.
 """
 
 import warnings
@@ -22,7 +22,18 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from sn7.errors import ImageUnreadable
 
-__all__ = ["RasterImage", "RasterProbs", "read_image", "read_probs", "read_udm", "reproject"]
+__all__ = ["Grid", "RasterImage", "RasterProbs", "read_grid", "read_image", "read_probs", "read_udm", "reproject"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of an image lie."""
+
+    shape: tuple[int, int]
+    """Height and width in pixels."""
+    transform: Affine
+    """Column and row → x and y in units of `crs`."""
+    crs: CRS
 
 
 @dataclass(frozen=True)
@@ -76,13 +87,21 @@ def read_image(path: Path) -> RasterImage:
     return RasterImage(bands[:3], bands[3] if len(bands) == 4 else None, transform, crs, lon, lat, marked)
 
 
-def read_probs(path: Path) -> RasterProbs:
+def read_grid(path: Path) -> Grid:
+    """Return the grid of a GeoTIFF, of which no pixel is read. Raises ImageUnreadable as `read_image` does."""
+    with _opened(path) as source:
+        _check_grid(path, source)
+        return Grid(source.shape, source.transform, source.crs)
+
+
+def read_probs(path: Path, masks: bool = False) -> RasterProbs:
     """Read the probs that `sn7 predict` wrote: the first band of a GeoTIFF of floats, NaN where invalid.
 
+    With `masks`, bytes are taken, too: 0 and 1, and the file's nodata value where invalid.
     Raises ImageUnreadable where the file is damaged, has other values, no georeference or a rotated grid.
     """
     with _opened(path) as source:
-        if source.dtypes[0] not in ("float32", "float64"):
+        if source.dtypes[0] not in ("float32", "float64", *(("uint8",) if masks else ())):
             raise ImageUnreadable(
                 f"{path} has a first band of {source.dtypes[0]}; wanted probs, float32: give what `sn7 predict` wrote."
             )
@@ -93,8 +112,9 @@ def read_probs(path: Path) -> RasterProbs:
         tag = source.tags().get("THRESHOLD")
         transform, crs = source.transform, source.crs
     if np.nanmin(probs, initial=0) < 0 or np.nanmax(probs, initial=0) > 1:
+        wanted = "probs, 0 to 1, or a mask of 0, 1 and a nodata value" if masks else "probs, 0 to 1"
         raise ImageUnreadable(
-            f"{path} has values from {np.nanmin(probs):g} to {np.nanmax(probs):g}; wanted probs, 0 to 1: "
+            f"{path} has values from {np.nanmin(probs):g} to {np.nanmax(probs):g}; wanted {wanted}: "
             "give what `sn7 predict` wrote."
         )
     return RasterProbs(probs, transform, crs, float(tag) if tag else None)
