@@ -7,12 +7,26 @@ import warnings
 from collections.abc import Sequence
 
 import sn7
-from sn7.commands import check, download, explore, find_lr, folds, masks, predict, prepare, sample, score, track, train
+from sn7.commands import (
+    changes,
+    check,
+    download,
+    explore,
+    find_lr,
+    folds,
+    masks,
+    predict,
+    prepare,
+    sample,
+    score,
+    track,
+    train,
+)
 from sn7.errors import Interrupted, Sn7Error
 
 __all__ = ["main"]
 
-COMMANDS = (sample, download, check, explore, prepare, masks, folds, find_lr, train, predict, track, score)
+COMMANDS = (sample, download, check, explore, prepare, masks, folds, find_lr, train, predict, track, changes, score)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ ORDER = [
     {"trainloop", "checkpoint", "learner"},
     {"tilesheet", "measure", "findlr", "ensemble"},
     {"training", "autobatch", "predict", "tracking"},
-    {"train"},
+    {"train", "changes"},
     {"commands"},
     {"cli"},
 ]

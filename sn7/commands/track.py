@@ -6,7 +6,7 @@ from typing import Any
 
 from sn7.tracking.config import TrackConfig
 
-__all__ = ["add", "run"]
+__all__ = ["add", "counted", "run"]
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -37,15 +37,20 @@ def run(options: argparse.Namespace) -> str:
 
     report = track_folder(options.predictions, options.out, options.set)
     lines = [
-        f"{scene.scene}: {scene.months} months ({scene.invalid_share:.1%} invalid), {scene.buildings:,} buildings, "
-        f"{scene.new:,} of them new, {scene.footprints:,} footprints, {scene.bridged:,} of them bridged; "
-        f"threshold {scene.threshold:g}"
+        f"{scene.scene}: {counted(scene.months, 'month')} ({scene.invalid_share:.1%} invalid), "
+        f"{counted(scene.buildings, 'building')}, {scene.new:,} of them new, {counted(scene.footprints, 'footprint')}, "
+        f"{scene.bridged:,} of them bridged; threshold {scene.threshold:g}"
         for scene in report.scenes
     ]
     scenes = report.scenes
     lines.append(
-        f"{options.out}: {sum(scene.months for scene in scenes):,} months of {len(scenes)} "
-        f"scene{'s' if len(scenes) > 1 else ''} tracked, {sum(scene.buildings for scene in scenes):,} buildings in "
-        f"{sum(scene.footprints for scene in scenes):,} footprints; no month skipped"
+        f"{options.out}: {counted(sum(scene.months for scene in scenes), 'month')} of "
+        f"{counted(len(scenes), 'scene')} tracked, {counted(sum(scene.buildings for scene in scenes), 'building')} in "
+        f"{counted(sum(scene.footprints for scene in scenes), 'footprint')}; no month skipped"
     )
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -33,7 +33,10 @@ class TrackConfig(Fields):
     )
     fill_unseen: bool = field(True, "give a building its footprint also in months in which it lies under the UDM")
     pool_months: int = field(
-        6, "pool: months over which probs are averaged, at least; more where a building stands longer", 1, 1000
+        2, "pool: months over which probs are averaged, at least (half of a pixel's, if that is less)", 1, 1000
+    )
+    pool_doubt: float = field(
+        0.3, "pool: by how much a mean of k months counts as lower, times 1/√k, less the same of all months", 0.0, 2.0
     )
     present_share: float = field(
         0.8, "pool: share of the threshold from which a building's mean prob in a month speaks for it", 0.1, 1.5
@@ -44,7 +47,7 @@ class TrackConfig(Fields):
     new_months: int = field(1, "pool: valid months without a building before it counts as new", 1, 1000)
     gone_months: int = field(6, "pool: valid months without a building at the end before it counts as gone", 1, 1000)
     change_cost: float = field(
-        2.0, "pool: evidence (log-odds) by which months without a building must speak against it, each way", 0.0, 1000.0
+        1.0, "pool: evidence (log-odds) by which months without a building must speak against it, each way", 0.0, 1000.0
     )
     match_iou: float = field(0.25, "match: a polygon continues a building where their IoU exceeds this", 0.0, 0.99)
     bridge_months: int = field(

@@ -21,23 +21,26 @@ Labels = npt.NDArray[np.int32]
 Geometries = npt.NDArray[np.object_]
 
 
-def pooled(months: Months, at_least: int) -> Probs:
+def pooled(months: Months, config: TrackConfig) -> Probs:
     """Return each pixel's (K,) highest mean of probs over a run that ends with the last or begins with the first month.
 
-    A run has `at_least` valid months, or all that the pixel has.
+    A run of k of the pixel's n valid months is lowered by `pool_doubt` · (1 / √k - 1 / √n), as the error of a mean is
+    the larger the fewer there are; it has `pool_months` valid months, or half of what the pixel has where that is less.
     """
-    return np.maximum(_highest(months, at_least, reverse=True), _highest(months, at_least, reverse=False))
+    valid = months.known.sum(axis=0).astype(np.float32)
+    at_least = np.minimum(np.ceil(valid / 2), config.pool_months).clip(1)
+    ways = (_highest(months, at_least, valid, config.pool_doubt, step) for step in (-1, 1))
+    return np.maximum(*ways)
 
 
-def _highest(months: Months, at_least: int, reverse: bool) -> Probs:
-    order = range(len(months.dates))[:: -1 if reverse else 1]
-    total, count = np.zeros(len(months.pixels), np.float32), np.zeros(len(months.pixels), np.float32)
-    enough = np.minimum(months.known.sum(axis=0), at_least).astype(np.float32)
-    highest = np.zeros_like(total)
-    for month in order:
-        total += months.probs[month]
-        count += months.known[month]
-        mean = np.divide(total, count, out=np.zeros_like(total), where=count >= np.maximum(enough, 1))
+def _highest(months: Months, at_least: Probs, valid: Probs, doubt: float, step: int) -> Probs:
+    total, count, highest = (np.zeros(len(months.pixels), np.float32) for _ in range(3))
+    for probs, known in zip(months.probs[::step], months.known[::step], strict=True):
+        total += probs
+        count += known
+        mean = np.divide(total, count, out=np.zeros_like(total), where=count >= at_least)
+        if doubt:
+            mean -= np.float32(doubt) * (1 / np.sqrt(count.clip(1)) - 1 / np.sqrt(valid.clip(1)))
         np.maximum(highest, mean, out=highest)
     return highest
 

@@ -51,7 +51,7 @@ def track(months: Months, config: TrackConfig) -> Buildings:
 
 
 def _pool(months: Months, config: TrackConfig) -> Buildings:
-    labels, outlines = regions(months.spread(pooled(months, config.pool_months)), config)
+    labels, outlines = regions(months.spread(pooled(months, config)), config)
     probs = mean_probs(months, labels, config.min_valid)
     found = lifetimes(probs, config)
     kept = np.flatnonzero(found.kept)

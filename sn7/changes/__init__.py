@@ -1,0 +1,1 @@
+"""Tracks of scenes → what was built when: a layer, a table, figures."""
