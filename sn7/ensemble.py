@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
 
 from sn7.augment import enlarge
 from sn7.config import TrainConfig
@@ -23,8 +24,7 @@ from sn7.metrics import ThresholdCurve
 from sn7.modeldir import load_model
 from sn7.precision import autocast
 from sn7.tiles import round_up
-from sn7.trainloop import native_probs
-from sn7.unet import normalize
+from sn7.unet import CLASSES, normalize, output_channels
 
 __all__ = ["FORMAT", "Predictor", "fit_threshold", "load_predictor", "save_ensemble"]
 
@@ -36,7 +36,11 @@ MIN_WINDOW = 512
 
 
 class Predictor:
-    """One model or the weighted mean of several, ready to predict. Members are models with their configurations."""
+    """One model or the weighted mean of several, ready to predict. Members are models with their configurations.
+
+    Where a member has separation outputs, boundary and contact are the weighted means over those members that have.
+    The grid of the outputs is `scale` times as fine as the image's; 1 averages what a member enlarges.
+    """
 
     def __init__(
         self,
@@ -45,48 +49,78 @@ class Predictor:
         threshold: float,
         window: int,
         weights: Sequence[float] | None = None,
+        device: torch.device | None = None,
+        scale: int = 1,
     ) -> None:
         """Take models in; `weights`, one a member and above 0, need not sum to 1, and are equal if left out."""
-        self.name, self.threshold, self.window = name, threshold, window
+        self.name, self.threshold, self.window, self.scale = name, threshold, window, scale
         weights = weights or [1.0] * len(members)
         self.weights = [weight / math.fsum(weights) for weight in weights]
         """Share of each member in the probs; they sum to 1."""
-        self.device = default_device()
+        self.device = device or default_device()
         self.members = [
             (model.to(memory_format=torch.channels_last).to(self.device).eval(), config) for model, config in members
         ]
+        self.channels = max(output_channels(config) for _, config in members) - 1
+        """1, probs, or 3, probs, boundary and contact."""
 
     @torch.inference_mode()
-    def probs(self, batch: Tensor) -> Tensor:
-        """Return the building probs, float32 (N, H, W) on the CPU, of RGB uint8 (N, 3, H, W).
+    def outputs(self, batch: Tensor) -> Tensor:
+        """Return float32 (N, channels, scale · H, scale · W) on the CPU, 0 to 1, of RGB uint8 (N, 3, H, W).
 
         What overflows in the arithmetic of a member's configuration is computed again in fp32. Raises ModelInvalid
-        where probs are not finite even so.
+        where outputs are not finite even so.
         """
         rgb = normalize(batch.to(self.device, non_blocking=True).float() / 255)
-        probs = self._mean(rgb)
-        if not probs.isfinite().all():
-            probs = self._mean(rgb, "fp32")
-            if not probs.isfinite().all():
+        outputs = self._mean(rgb)
+        if not outputs.isfinite().all():
+            outputs = self._mean(rgb, "fp32")
+            if not outputs.isfinite().all():
                 raise ModelInvalid(
                     f"{self.name} predicts probs that are not finite; train it again with a lower lr_max."
                 )
-        return probs
+        return outputs
+
+    def probs(self, batch: Tensor) -> Tensor:
+        """Return the building probs alone, float32 (N, scale · H, scale · W); see `outputs`."""
+        return self.outputs(batch)[:, 0]
 
     def _mean(self, rgb: Tensor, precision: str = "") -> Tensor:
-        total = torch.zeros(len(rgb), *rgb.shape[2:], device=self.device)
+        height, width = rgb.shape[2:]
+        total = torch.zeros(len(rgb), self.channels, self.scale * height, self.scale * width, device=self.device)
+        shares = [0.0] * self.channels
         for weight, (model, config) in zip(self.weights, self.members, strict=True):
             enlarged = enlarge(rgb, config.upscale).contiguous(memory_format=torch.channels_last)
             with autocast(precision or config.precision, self.device):
                 logits = model(enlarged)
-            total += weight * native_probs(logits, config.upscale)
+            outputs = _rescaled(_activated(logits), config.upscale, self.scale)
+            for channel in range(outputs.shape[1]):
+                total[:, channel] += weight * outputs[:, channel]
+                shares[channel] += weight
+        for channel, share in enumerate(shares):
+            total[:, channel] /= share
         return total.clamp_(0, 1).cpu()  # NaN stays; the rounding of the weights may lead out by 1e-7
 
 
-def load_predictor(folder: Path) -> Predictor:
-    """Load a model folder (threshold 0.5) or an ensemble folder.
+def _activated(logits: Tensor) -> Tensor:
+    """Return probs, and boundary and contact where there are such outputs, float32 (N, 1 or 3, H, W)."""
+    logits = logits.float()
+    building = logits[:, :CLASSES].softmax(dim=1)[:, 1:]
+    return torch.cat([building, logits[:, CLASSES:].sigmoid()], dim=1)
 
-    Raises ModelInvalid where it is neither, or damaged.
+
+def _rescaled(outputs: Tensor, upscale: int, scale: int) -> Tensor:
+    """Return outputs of a grid `upscale` times as fine as the image's on one `scale` times as fine."""
+    if upscale % scale == 0:
+        return outputs if upscale == scale else avg_pool2d(outputs, upscale // scale)
+    return interpolate(outputs, scale_factor=scale / upscale, mode="bilinear", align_corners=False)
+
+
+def load_predictor(folder: Path, device: torch.device | None = None, fine: bool = False) -> Predictor:
+    """Load a model folder (threshold 0.5) or an ensemble folder, onto `device`, the best one if none is given.
+
+    With `fine` the outputs keep the finest grid of a member that enlarges images. Raises ModelInvalid where it is
+    neither, or damaged.
     """
     if (folder / "ensemble.json").exists():
         content = _read_ensemble(folder)
@@ -99,7 +133,8 @@ def load_predictor(folder: Path) -> Predictor:
         MIN_WINDOW // max(config.upscale for _, config in members),
         *(round_up(config.tile_size) for _, config in members),
     )
-    return Predictor(folder.resolve().name, members, threshold, window, weights)
+    scale = max(config.upscale for _, config in members) if fine else 1
+    return Predictor(folder.resolve().name, members, threshold, window, weights, device, scale)
 
 
 def _read_ensemble(folder: Path) -> dict[str, Any]:

@@ -28,6 +28,6 @@ def preview(rgb: npt.NDArray[np.uint8], polygons: gpd.GeoDataFrame, transform: A
     picture = picture.resize((width * scale, height * scale), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
     for ring in shapely.get_rings(polygons.geometry.affine_transform((~transform).to_shapely()).array):
-        corners = np.minimum(shapely.get_coordinates(ring) * scale, (picture.width - 1, picture.height - 1))
+        corners = np.minimum(np.rint(shapely.get_coordinates(ring) * scale), (picture.width - 1, picture.height - 1))
         draw.line(corners.ravel().tolist(), fill=_OUTLINE, width=1)
     save_picture(picture, path)

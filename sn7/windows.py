@@ -6,6 +6,7 @@ two windows overlap, one fades out as the other fades in; the weights of each pi
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 __all__ = ["Predictor", "predict_array", "predict_strips"]
 
+Outputs = npt.NDArray[np.float32]
 Rows = Callable[[int, int], npt.NDArray[np.uint8]]
 """Called as read(first row, row after the last); returns uint8 (3, rows, width)."""
 
@@ -33,61 +35,90 @@ class Predictor(Protocol):
     def window(self) -> int:
         """Preferred side of a window in pixels, a multiple of 32."""
 
-    def probs(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return float32 (n, h, w) from uint8 RGB (n, 3, h, w), both on the CPU; h and w multiples of 32."""
+    @property
+    def channels(self) -> int:
+        """1, probs alone, or 3, probs, boundary and contact."""
+
+    @property
+    def scale(self) -> int:
+        """How many times as fine as the image's the grid of the outputs is."""
+
+    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return float32 (n, channels, scale · h, scale · w), 0 to 1, from uint8 RGB (n, 3, h, w), both on the CPU.
+
+        h and w are multiples of 32.
+        """
 
 
 def predict_strips(
     read: Rows, height: int, width: int, predictor: Predictor, overlap: float = 0.125, batch_size: int = 4
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield (first row, probs float32 (rows, width)) from top to bottom, each row of the image once.
+) -> Iterator[tuple[int, Outputs]]:
+    """Yield (first row, outputs (channels, rows, scale · width)) from top to bottom, each row of their grid once.
 
     `overlap` is the share of a window's side, 0 to 0.5, that neighbouring windows have in common at least;
-    `batch_size` is the number of windows that go through the network at once. Held in memory are a few arrays
-    of one window's height by the image's width, whatever its height.
+    `batch_size` is the number of windows that go through the network at once, of one row of windows or of several.
+    Held in memory are a few arrays of the height of these rows by the image's width, whatever its height.
     """
-    fade = int(predictor.window * overlap)
+    fade, scale = int(predictor.window * overlap), predictor.scale
     tops, tall = _layout(height, predictor.window, fade)
     lefts, wide = _layout(width, predictor.window, fade)
     columns = _reflect(np.arange(lefts[0], lefts[-1] + wide), width)
-    row_shares, column_shares = _shares(tops, tall, fade), _shares(lefts, wide, fade)
-    unfinished = np.zeros((tall, width), np.float32)  # its first row is row `top` of the image
-    for index, top in enumerate(tops):
+
+    def band(top: int) -> npt.NDArray[np.uint8]:
         rows = _reflect(np.arange(top, top + tall), height)
-        band = read(int(rows.min()), int(rows.max()) + 1)[:, rows - rows.min()][:, :, columns]
-        blended = _predict_band(band, lefts - lefts[0], column_shares, predictor, batch_size)
-        unfinished += row_shares[index][:, None] * blended[:, -lefts[0] : width - lefts[0]]
-        done = tall if index == len(tops) - 1 else int(tops[index + 1] - top)
-        strip = unfinished[max(-top, 0) : min(done, height - top)]
-        if len(strip):  # none where the next window starts before the image does
-            yield max(int(top), 0), strip.clip(0, 1)  # rounding of the shares may lead out by 1e-7
-        unfinished = np.concatenate([unfinished[done:], np.zeros((done, width), np.float32)])
+        return read(int(rows.min()), int(rows.max()) + 1)[:, rows - rows.min()][:, :, columns]
+
+    row_shares = _shares(scale * tops, scale * tall, scale * fade)
+    column_shares = _shares(scale * lefts, scale * wide, scale * fade)
+    inner = slice(-scale * lefts[0], scale * (width - lefts[0]))
+    unfinished = np.zeros((predictor.channels, scale * tall, scale * width), np.float32)
+    for index, blended in enumerate(
+        _bands(map(band, tops.tolist()), lefts, wide, column_shares, predictor, batch_size)
+    ):
+        top = scale * int(tops[index])  # the row, of the outputs' grid, that `unfinished` begins with
+        unfinished += row_shares[index][:, None] * blended[:, :, inner]
+        done = scale * (tall if index == len(tops) - 1 else int(tops[index + 1] - tops[index]))
+        strip = unfinished[:, max(-top, 0) : min(done, scale * height - top)]
+        if strip.shape[1]:  # none where the next window starts before the image does
+            yield max(top, 0), strip.clip(0, 1)  # rounding of the shares may lead out by 1e-7
+        unfinished = np.concatenate([unfinished[:, done:], np.zeros_like(unfinished[:, :done])], axis=1)
 
 
 def predict_array(
     rgb: npt.NDArray[np.uint8], predictor: Predictor, overlap: float = 0.125, batch_size: int = 4
 ) -> npt.NDArray[np.float32]:
-    """Return probs float32 (h, w) of a whole image, uint8 RGB (3, h, w); see `predict_strips`."""
+    """Return probs float32 (scale · h, scale · w) of a whole image, uint8 RGB (3, h, w); see `predict_strips`."""
     _, height, width = rgb.shape
     strips = predict_strips(lambda first, last: rgb[:, first:last], height, width, predictor, overlap, batch_size)
-    return np.concatenate([probs for _, probs in strips])
+    return np.concatenate([outputs[0] for _, outputs in strips])
 
 
-def _predict_band(
-    band: npt.NDArray[np.uint8],
+def _bands(
+    bands: Iterator[npt.NDArray[np.uint8]],
     lefts: npt.NDArray[np.int64],
+    wide: int,
     shares: list[npt.NDArray[np.float32]],
     predictor: Predictor,
     batch_size: int,
-) -> npt.NDArray[np.float32]:
-    """Return probs float32 (h, w) of one row of windows, uint8 (3, h, w), blended from left to right."""
-    blended = np.zeros(band.shape[1:], np.float32)
-    wide = len(shares[0])
-    for first in range(0, len(lefts), batch_size):
-        chosen = range(first, min(first + batch_size, len(lefts)))
-        windows = np.stack([band[:, :, lefts[i] : lefts[i] + wide] for i in chosen])
-        for i, probs in zip(chosen, predictor.probs(torch.from_numpy(windows)).numpy(), strict=True):
-            blended[:, lefts[i] : lefts[i] + wide] += shares[i] * probs
+) -> Iterator[Outputs]:
+    """Yield the outputs (channels, h, w) of rows of windows, uint8 (3, h, w), each blended from left to right."""
+    together = max(1, batch_size // len(lefts))
+    while group := list(islice(bands, together)):
+        windows = np.stack([band[:, :, left : left + wide] for band in group for left in lefts - lefts[0]])
+        parts = [
+            predictor.outputs(torch.from_numpy(windows[first : first + batch_size])).numpy()
+            for first in range(0, len(windows), batch_size)
+        ]
+        outputs = np.concatenate(parts).reshape(len(group), len(lefts), *parts[0].shape[1:])
+        yield from (_blended(row, predictor.scale * (lefts - lefts[0]), shares) for row in outputs)
+
+
+def _blended(outputs: Outputs, lefts: npt.NDArray[np.int64], shares: list[npt.NDArray[np.float32]]) -> Outputs:
+    """Return windows (n, channels, h, w) of one row as one array (channels, h, width of all)."""
+    _, channels, tall, wide = outputs.shape
+    blended = np.zeros((channels, tall, int(lefts[-1]) + wide), np.float32)
+    for window, left, share in zip(outputs, lefts.tolist(), shares, strict=True):
+        blended[:, :, left : left + wide] += share * window
     return blended
 
 

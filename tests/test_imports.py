@@ -12,12 +12,13 @@ ORDER = [
     {"fields", "files", "parallel", "selection", "signals"},
     {"storage"},
     {"publish"},
-    {"config", "bucket", "unpack"},
+    {"config", "rules", "bucket", "unpack"},
     {"catalog", "xyz", "losses", "metrics", "encoders", "prepared", "history", "panels", "configfile", "download"},
+    {"pooling", "regions", "outlines", "vectors"},
     {"precision", "evaluation", "augment", "curves", "steps", "optimizer", "aspp", "hookfree", "pretrained"},
     {"challenge", "footprints", "rasters", "sample"},
     {"masks", "maskfiles", "folds", "polygons", "windows"},
-    {"separation", "check", "score"},
+    {"separation", "check", "score", "symmetries"},
     {"imagearray", "unet", "tiles", "foldsfile"},
     {"splitreport", "prepare", "loader", "modeldir", "figures", "explore"},
     {"trainloop", "checkpoint", "learner"},
@@ -30,7 +31,7 @@ ORDER = [
 """A module imports from earlier sets only."""
 DRIVER_ONLY = {"ray", "optuna", "mlflow", "sweep"}
 GEOSPATIAL = {"rasterio", "geopandas", "pyogrio", "pyproj", "shapely", "affine"}
-WITHOUT_GEOSPATIAL = ("train", "ensemble", "autobatch", "findlr")
+WITHOUT_GEOSPATIAL = ("train", "ensemble", "autobatch", "findlr", "windows", "symmetries", "pooling")
 
 
 def _imports(path: Path) -> set[str]:

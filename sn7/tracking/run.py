@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from sn7.challenge import Tracks, image_name, write_csv
 from sn7.files import atomic_dir, write_json
-from sn7.polygons import write_geojson
 from sn7.tracking.config import TrackConfig
 from sn7.tracking.read import SceneFiles, SceneMonths, find_scenes, read_months
 from sn7.tracking.tables import Tables, as_tables
 from sn7.tracking.track import Buildings, track
+from sn7.vectors import write_geojson
 
 __all__ = ["SceneReport", "TrackReport", "track_folder"]
 

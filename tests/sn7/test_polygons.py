@@ -1,18 +1,18 @@
-import json
-from pathlib import Path
-
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
+import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from sn7.polygons import to_polygons, write_geojson
+from sn7.polygons import stream_polygons, to_polygons
+from sn7.rules import PolygonRules
 
 MERCATOR = CRS.from_epsg(3857)
 PIXEL = 4.77731426716
 """Side of a SpaceNet 7 pixel in EPSG:3857 metres."""
+RULES = PolygonRules(simplify_px=0, min_area_m2=0)
 RADIUS, FLATTENING = 6378137.0, 1 / 298.257223563
 
 
@@ -41,129 +41,149 @@ def blank(height: int = 8, width: int = 8) -> npt.NDArray[np.float32]:
 
 @pytest.mark.parametrize("lat", [0.0, 38.0, -33.0, 60.0])
 def test_area_is_true_ground_area(lat: float) -> None:
-    """A block of 2 × 3 px has six times the ground area of a pixel at its latitude."""
+    """A block of 2 × 3 px, its four corners cut by 1/8 px², has 5.5 times the ground area of a pixel there."""
     probs = blank()
     probs[2:4, 1:4] = 0.9
-    found = to_polygons(probs, 0.5, grid(10, lat), MERCATOR)
-    assert found["area_m2"].tolist() == pytest.approx([6 * pixel_area(lat)], rel=1e-5)
+    found = to_polygons(probs, RULES, grid(10, lat), MERCATOR)
+    assert found["area_m2"].tolist() == pytest.approx([5.5 * pixel_area(lat)], rel=1e-5)
     assert found.crs == 3857
-    assert found.geometry.iloc[0].area == pytest.approx(6 * PIXEL**2)
+    assert found.geometry.iloc[0].area == pytest.approx(5.5 * PIXEL**2)
 
 
-def test_corners_lie_on_pixel_corners() -> None:
-    """A polygon's bounds are the outer edges of its pixels, in the image's CRS."""
+def test_outlines_lie_where_probs_pass_the_threshold() -> None:
+    """From 0.9 to 0.1 the threshold 0.5 is half way, on the pixels' edges; 0.3 is three quarters of the way."""
     probs = blank()
     probs[1:3, 2:6] = 0.9
-    found = to_polygons(probs, 0.5, Affine(10, 0, 1000, 0, -10, 2000), CRS.from_epsg(32631))
-    assert found.geometry.iloc[0].bounds == (1020, 1970, 1060, 1990)
+    utm, transform = CRS.from_epsg(32631), Affine(10, 0, 1000, 0, -10, 2000)
+    found = to_polygons(probs, RULES, transform, utm)
+    assert found.geometry.iloc[0].bounds == pytest.approx((1020, 1970, 1060, 1990), abs=1e-4)
     assert found.crs == 32631
+    lower = PolygonRules(threshold=0.3, simplify_px=0, min_area_m2=0)
+    found = to_polygons(probs, lower, transform, utm)
+    assert found.geometry.iloc[0].bounds == pytest.approx((1017.5, 1967.5, 1062.5, 1992.5), abs=1e-4)
+
+
+def test_outlines_follow_the_border_and_what_is_invalid() -> None:
+    """At the image's border and beside NaN a polygon reaches to the edge of its pixels, whatever their probs."""
+    probs = np.full((4, 6), 0.7, np.float32)
+    probs[:, 5] = np.nan
+    found = to_polygons(probs, RULES, Affine(1, 0, 0, 0, -1, 0), MERCATOR)
+    assert found.geometry.iloc[0].bounds == pytest.approx((0, -4, 5, 0), abs=1e-5)
+    assert found["mean_prob"].tolist() == pytest.approx([0.7])
 
 
 def test_hole_is_kept() -> None:
-    """A courtyard counts neither in the area nor in the mean."""
+    """A courtyard of a pixel, a diamond of 1/2 px², counts neither in the area nor in the mean."""
     probs = blank()
-    probs[1:4, 1:4] = 0.8
-    probs[2, 2] = 0.0
-    found = to_polygons(probs, 0.5, grid(10, 50), MERCATOR)
+    probs[1:4, 1:4] = 0.9
+    probs[2, 2] = 0.1
+    found = to_polygons(probs, RULES, grid(10, 50), MERCATOR)
     assert len(found) == 1 and len(found.geometry.iloc[0].interiors) == 1
     assert found["area_m2"].iloc[0] == pytest.approx(8 * pixel_area(50), rel=1e-5)
-    assert found["mean_prob"].iloc[0] == pytest.approx(0.8)
+    assert found["mean_prob"].iloc[0] == pytest.approx(0.9)
 
 
 def test_diagonal_pixels_are_two_polygons() -> None:
-    """Blocks that touch at a corner only are separate, numbered from the top."""
+    """Blocks that touch at a corner only are separate, numbered from the top, and do not overlap."""
     probs = blank()
     probs[0:2, 0:2] = 0.6
     probs[2:4, 2:4] = [[0.7, 0.8], [0.9, 1.0]]
-    found = to_polygons(probs, 0.5, grid(10, 50), MERCATOR)
+    found = to_polygons(probs, RULES, grid(10, 50), MERCATOR)
     assert found["Id"].tolist() == [1, 2]
     assert found["mean_prob"].tolist() == pytest.approx([0.6, 0.85])
-    assert found.geometry.iloc[0].bounds[3] > found.geometry.iloc[1].bounds[3]
+    first, second = found.geometry
+    assert first.bounds[3] > second.bounds[3] and not first.intersects(second)
 
 
 def test_pinched_ring_is_valid() -> None:
-    """A courtyard that meets the outside at a corner gives a valid polygon with a hole."""
+    """A courtyard that meets the outside at a corner gives one valid polygon."""
     probs = blank(3, 3)
     probs[:] = 0.9
     probs[1, 1] = probs[2, 2] = 0.1
-    found = to_polygons(probs, 0.5, grid(10, 50), MERCATOR)
+    found = to_polygons(probs, RULES, grid(10, 50), MERCATOR)
     assert len(found) == 1 and found.geometry.is_valid.all()
-    assert found.geometry.iloc[0].area == pytest.approx(7 * PIXEL**2)
 
 
-def test_small_groups_are_dropped() -> None:
-    """Three pixels are speckle, four are a polygon; the limit can be lowered."""
+def test_small_polygons_are_dropped() -> None:
+    """Less than so many m² is speckle; the rest is counted from 1."""
     probs = blank()
-    probs[0, 0:3] = 0.9
-    probs[4, 0:4] = 0.9
-    assert len(to_polygons(probs, 0.5, grid(10, 50), MERCATOR)) == 1
-    assert len(to_polygons(probs, 0.5, grid(10, 50), MERCATOR, min_area_px=1)) == 2
+    probs[0, 2:5] = 0.9  # at the border two corners are cut below, and two at the border: 2.5 px²
+    probs[4:6, 0:4] = 0.9
+    for limit, ids in ((2.4, [1, 2]), (2.6, [1]), (9, [])):
+        rules = PolygonRules(min_area_m2=limit * pixel_area(50), simplify_px=0)
+        assert to_polygons(probs, rules, grid(10, 50), MERCATOR)["Id"].tolist() == ids
+
+
+def test_without_a_crs_pixels_are_counted() -> None:
+    """There is no ground area then: it is NaN, and what is below 4 px² is dropped."""
+    probs = blank()
+    probs[1, 1:5] = 0.9  # 3.5 px²
+    probs[4:6, 1:4] = 0.9  # 5.5 px²
+    found = to_polygons(probs, RULES, Affine.identity(), None)
+    assert found.crs is None and found["area_m2"].isna().all()
+    assert found.geometry.iloc[0].bounds == pytest.approx((1, 4, 4, 6), abs=1e-5)
 
 
 def test_threshold_itself_is_building() -> None:
     """Probs equal to the threshold belong to a polygon, anything below does not."""
     probs = blank()
     probs[0:2, 0:2] = 0.5
-    assert len(to_polygons(probs, 0.5, grid(10, 50), MERCATOR)) == 1
-    assert len(to_polygons(probs, 0.5001, grid(10, 50), MERCATOR)) == 0
-
-
-def test_invalid_pixels_are_excluded() -> None:
-    """NaN cuts a polygon and leaves the mean alone."""
-    probs = blank()
-    probs[0:2, :] = 0.8
-    probs[:, 3] = np.nan
-    found = to_polygons(probs, 0.5, grid(10, 50), MERCATOR)
-    assert found["mean_prob"].tolist() == pytest.approx([0.8, 0.8])
-    assert (found.geometry.area / PIXEL**2).tolist() == pytest.approx([6, 8])
+    assert len(to_polygons(probs, RULES, grid(10, 50), MERCATOR)) == 1
+    above = PolygonRules(threshold=0.5001, min_area_m2=0)
+    assert len(to_polygons(probs, above, grid(10, 50), MERCATOR)) == 0
 
 
 def test_last_row_and_column() -> None:
     """Polygons reach the far corner of an image of odd size."""
-    probs = blank(1023, 1024)
+    probs = blank(103, 104)
     probs[-2:, -2:] = 0.9
-    transform = Affine(1, 0, 0, 0, -1, 0)
-    found = to_polygons(probs, 0.5, transform, MERCATOR)
-    assert found.geometry.iloc[0].bounds == (1022, -1023, 1024, -1021)
+    found = to_polygons(probs, RULES, Affine(1, 0, 0, 0, -1, 0), MERCATOR)
+    assert found.geometry.iloc[0].bounds == pytest.approx((102, -103, 104, -101), abs=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.1, np.nan])
-def test_nothing_found(value: float, tmp_path: Path) -> None:
-    """No building, or nothing valid, gives an empty table with all columns and an empty FeatureCollection."""
-    found = to_polygons(np.full((8, 8), value, np.float32), 0.5, grid(10, 50), MERCATOR)
+def test_nothing_found(value: float) -> None:
+    """No building, or nothing valid, gives an empty table with all columns."""
+    found = to_polygons(np.full((8, 8), value, np.float32), RULES, grid(10, 50), MERCATOR)
     assert len(found) == 0 and list(found.columns) == ["Id", "area_m2", "mean_prob", "geometry"]
     assert found.crs == 3857
-    write_geojson(found, tmp_path / "none.geojson")
-    written = json.loads((tmp_path / "none.geojson").read_text())
-    assert written["type"] == "FeatureCollection" and written["features"] == []
 
 
-def test_geojson_is_rfc_7946(tmp_path: Path) -> None:
-    """Longitude first, 7 decimals, outer ring anticlockwise and hole clockwise, no crs member."""
-    probs = blank()
-    probs[0:3, 0:3] = 0.8
-    probs[1, 1] = 0.0
-    path = tmp_path / "x.geojson"
-    write_geojson(to_polygons(probs, 0.5, grid(-121.5, 37.5), MERCATOR), path)
-    written = json.loads(path.read_text())
-    assert "crs" not in written
-    (feature,) = written["features"]
-    assert feature["properties"] == {
-        "Id": 1, "area_m2": pytest.approx(8 * pixel_area(37.5), abs=0.06), "mean_prob": 0.8,
-    }  # fmt: skip
-    outer, hole = (np.array(ring) for ring in feature["geometry"]["coordinates"])
-    assert signed_area(outer) > 0 > signed_area(hole)
-    step = np.degrees(PIXEL / RADIUS)
-    assert outer[:, 0].min() == pytest.approx(-121.5, abs=6e-8)
-    assert outer[:, 0].max() == pytest.approx(-121.5 + 3 * step, abs=6e-8)
-    assert outer[:, 1].max() == pytest.approx(37.5, abs=6e-8)
-    assert outer[:, 1].min() == pytest.approx(37.5 - 3 * step * np.cos(np.radians(37.5)), abs=1e-7)
-    assert all(round(value, 7) == value for value in np.concatenate([outer, hole]).ravel())
-    assert gpd.read_file(path).crs == 4326
-    assert list(tmp_path.iterdir()) == [path]
+def test_simplifying_saves_corners_and_moves_little() -> None:
+    """A diagonal edge loses its steps; no point lies farther from it than the rule allows."""
+    probs = np.tri(40, 40, dtype=np.float32) * 0.8 + 0.1
+    exact, simple = (
+        to_polygons(probs, PolygonRules(simplify_px=px), Affine(1, 0, 0, 0, -1, 0), MERCATOR).geometry.iloc[0]
+        for px in (0.0, 0.5)
+    )
+    assert len(simple.exterior.coords) < len(exact.exterior.coords) / 4
+    assert shapely.hausdorff_distance(simple, exact, densify=0.1) <= 0.51
 
 
-def signed_area(ring: npt.NDArray[np.float64]) -> float:
-    """Return the shoelace area of a closed ring, positive where it runs anticlockwise."""
-    x, y = ring[:, 0], ring[:, 1]
-    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
+@pytest.mark.parametrize("smoothing", [0.0, 0.8])
+@pytest.mark.parametrize("height", [3, 50])
+def test_strips_give_the_same_polygons(height: int, smoothing: float) -> None:
+    """A raster that comes in strips of any height gives what it gives as a whole, each polygon once."""
+    random = np.random.default_rng(3)
+    outputs = random.random((3, 90, 60), np.float32) ** np.array([0.6, 3, 3], np.float32)[:, None, None]
+    outputs[0, 20:60, 30] = 0.9  # one region over many strips
+    outputs[:, 70:75, 10:20] = np.nan
+    rules = PolygonRules(seed_level=0.5, seed_smoothing=smoothing, simplify_px=0, min_area_m2=0)
+    whole = to_polygons(outputs, rules, grid(10, 50), MERCATOR)
+    strips = (outputs[:, row : row + height] for row in range(0, 90, height))
+    parts = pd.concat(list(stream_polygons(strips, rules, grid(10, 50), MERCATOR)))
+    assert len(whole) > 100 and parts["Id"].tolist() == list(range(1, len(whole) + 1))
+    first, second = whole.sort_values("mean_prob"), parts.sort_values("mean_prob")
+    assert first["mean_prob"].tolist() == pytest.approx(second["mean_prob"].tolist())
+    assert first["area_m2"].tolist() == pytest.approx(second["area_m2"].tolist(), rel=1e-5)
+
+
+def test_a_region_too_tall_to_be_held_is_cut() -> None:
+    """Of a raster of 100 rows by 10 px with room for 300 px, a stripe from top to bottom comes in several parts."""
+    probs = blank(100, 10)
+    probs[:, 4:6] = 0.9
+    strips = [probs[None, row : row + 10] for row in range(0, 100, 10)]
+    parts = pd.concat(list(stream_polygons(strips, RULES, Affine(1, 0, 0, 0, -1, 0), MERCATOR, max_pixels=300)))
+    assert 2 <= len(parts) <= 6
+    assert parts.geometry.area.sum() == pytest.approx(200, abs=0.51 * len(parts))
+    assert parts.geometry.total_bounds == pytest.approx((4, -100, 6, 0), abs=1e-5)

@@ -25,10 +25,11 @@ class Brightness:
     name = "brightness"
     threshold = 0.5
     window = 64
+    channels = scale = 1
 
-    def probs(self, batch: torch.Tensor) -> torch.Tensor:
+    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
         """Return the mean of the three channels, 0 to 1."""
-        return batch.float().mean(1) / 255
+        return batch.float().mean(1, keepdim=True) / 255
 
 
 def bands(height: int = 70, width: int = 90, count: int = 4) -> npt.NDArray[np.uint8]:
@@ -99,7 +100,7 @@ def test_geojson_and_preview(tmp_path: Path) -> None:
     assert found["mean_prob"].tolist() == [0.8]
     with Image.open(files.preview) as picture:
         assert picture.size == (360, 280)
-        assert picture.getpixel((80, 40)) == (255, 235, 0)
+        assert picture.getpixel((100, 40)) == (255, 235, 0)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.geojson", "a.png", "a.tif"]
 
 

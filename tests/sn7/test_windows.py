@@ -12,18 +12,18 @@ class FakePredictor:
     """A predictor whose probs are any function of the batch; it checks what it is given."""
 
     name = "fake"
-    threshold = 0.5
+    threshold, channels, scale = 0.5, 1, 1
 
     def __init__(self, window: int, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.window = window
         self.function = function
 
-    def probs(self, batch: torch.Tensor) -> torch.Tensor:
+    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
         """Return what the function makes of the batch, in the shape that is asked for."""
         assert batch.dtype == torch.uint8 and batch.shape[1] == 3
         assert batch.shape[2] % 32 == 0 and batch.shape[3] % 32 == 0
         assert max(batch.shape[2:]) <= self.window
-        return self.function(batch).expand(len(batch), *batch.shape[2:])
+        return self.function(batch).expand(len(batch), *batch.shape[2:])[:, None]
 
 
 def red(batch: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,7 @@ def test_strips_come_once_in_order_from_few_rows(height: int) -> None:
         return rgb[:, first:last]
 
     next_row = 0
-    for row, probs in predict_strips(read, height, 40, FakePredictor(64, red)):
+    for row, (probs,) in predict_strips(read, height, 40, FakePredictor(64, red)):
         assert row == next_row and 0 < len(probs) <= 64
         np.testing.assert_allclose(probs, rgb[0, row : row + len(probs)] / 255, atol=1e-6)
         next_row += len(probs)
