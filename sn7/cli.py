@@ -12,6 +12,7 @@ from sn7.commands import (
     check,
     download,
     explore,
+    export,
     find_lr,
     folds,
     masks,
@@ -26,7 +27,22 @@ from sn7.errors import Interrupted, Sn7Error
 
 __all__ = ["main"]
 
-COMMANDS = (sample, download, check, explore, prepare, masks, folds, find_lr, train, predict, track, changes, score)
+COMMANDS = (
+    sample,
+    download,
+    check,
+    explore,
+    prepare,
+    masks,
+    folds,
+    find_lr,
+    train,
+    predict,
+    track,
+    changes,
+    score,
+    export,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

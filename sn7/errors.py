@@ -14,6 +14,7 @@ __all__ = [
     "DiskFull",
     "DownloadFailed",
     "EncoderUnknown",
+    "ExportFailed",
     "FolderUnwritable",
     "ImageUnreadable",
     "LabelsUnreadable",
@@ -85,6 +86,10 @@ class TrainingDiverged(Sn7Error):
 
 class ModelInvalid(Sn7Error):
     """A model or ensemble folder is incomplete, damaged, or of another version."""
+
+
+class ExportFailed(Sn7Error):
+    """A model cannot be written in another format, or computes something else there."""
 
 
 class StudyInvalid(Sn7Error):

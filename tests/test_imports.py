@@ -23,7 +23,7 @@ ORDER = [
     {"splitreport", "prepare", "loader", "modeldir", "figures", "explore"},
     {"trainloop", "checkpoint", "learner"},
     {"tilesheet", "measure", "findlr", "ensemble"},
-    {"training", "autobatch", "predict", "tracking"},
+    {"training", "autobatch", "predict", "tracking", "export"},
     {"train", "changes"},
     {"commands"},
     {"cli"},
@@ -31,7 +31,7 @@ ORDER = [
 """A module imports from earlier sets only."""
 DRIVER_ONLY = {"ray", "optuna", "mlflow", "sweep"}
 GEOSPATIAL = {"rasterio", "geopandas", "pyogrio", "pyproj", "shapely", "affine"}
-WITHOUT_GEOSPATIAL = ("train", "ensemble", "autobatch", "findlr", "windows", "symmetries", "pooling")
+WITHOUT_GEOSPATIAL = ("train", "ensemble", "autobatch", "findlr", "export", "windows", "symmetries", "pooling")
 
 
 def _imports(path: Path) -> set[str]:
