@@ -107,13 +107,21 @@ class Fields:
 
         Raises ConfigError for what is no assignment, an unknown field, or a value that the field does not take.
         """
+        return cls.from_dict(cls.parse(assignments), base)
+
+    @classmethod
+    def parse(cls, assignments: Sequence[str]) -> dict[str, Any]:
+        """Return the values of assignments FIELD=VALUE, unchecked.
+
+        Raises ConfigError for what is no assignment or an unknown field.
+        """
         values: dict[str, Any] = {}
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
             if not equals:
                 raise ConfigError(f"--set {assignment} is no assignment; wanted FIELD=VALUE, such as {cls._example()}.")
             values[name] = cls.spec(name).parse(text)
-        return cls.from_dict(values, base)
+        return values
 
     def to_dict(self) -> dict[str, str | int | float | bool]:
         """Return all fields with their values, in the order of declaration."""

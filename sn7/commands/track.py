@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sn7.configfile import read_values
 from sn7.tracking.config import TrackConfig
 
 __all__ = ["add", "counted", "run"]
@@ -26,6 +27,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="a scene's folder that `sn7 predict` wrote: probs (.tif), else polygons (.geojson); or a folder of such",
     )
     command.add_argument("out", type=Path, help="folder to write to; a scene that is in it is replaced")
+    command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of rules, such as a tuning's")
     command.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one rule; may be repeated")
     command.set_defaults(command=run)
     return command
@@ -35,7 +37,8 @@ def run(options: argparse.Namespace) -> str:
     """Run it; return what it prints."""
     from sn7.tracking.run import track_folder
 
-    report = track_folder(options.predictions, options.out, options.set)
+    rules = read_values(options.config, TrackConfig, "track") if options.config else {}
+    report = track_folder(options.predictions, options.out, rules | TrackConfig.parse(options.set))
     lines = [
         f"{scene.scene}: {counted(scene.months, 'month')} ({scene.invalid_share:.1%} invalid), "
         f"{counted(scene.buildings, 'building')}, {scene.new:,} of them new, {counted(scene.footprints, 'footprint')}, "

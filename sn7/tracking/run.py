@@ -6,9 +6,10 @@ OUT/<scene>/track.json        months, their valid share, and the rules
 OUT/tracks.csv                the challenge's CSV, of all scenes
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyogrio
 from tqdm import tqdm
@@ -50,28 +51,28 @@ class TrackReport:
     scenes: tuple[SceneReport, ...]
 
 
-def track_folder(predictions: Path, out: Path, assignments: Sequence[str] = ()) -> TrackReport:
+def track_folder(predictions: Path, out: Path, rules: Mapping[str, Any] | None = None) -> TrackReport:
     """Track the scene, or each of the scenes, whose predictions a folder holds; write each complete or not at all.
 
-    `assignments` are FIELD=VALUE of TrackConfig. Where they do not say a threshold, it is the one that the model was
-    fitted with, which its probs carry, else the default.
+    `rules` are fields of TrackConfig. Where they do not say a threshold, it is the one that the model was fitted with,
+    which its probs carry, else the default.
     Raises ConfigError, DataMissing and MonthsInvalid before anything is written where rules or file names are wrong.
     """
-    TrackConfig.from_texts(assignments)
+    TrackConfig.from_dict(rules or {})
     scenes = find_scenes(predictions)
     reports: list[SceneReport] = []
     with tqdm(scenes, desc="track", unit="scene", disable=None) as bar:
-        write_csv(out / "tracks.csv", _track_each(bar, out, assignments, reports))
+        write_csv(out / "tracks.csv", _track_each(bar, out, rules or {}, reports))
     return TrackReport(tuple(reports))
 
 
 def _track_each(
-    scenes: "tqdm[SceneFiles]", out: Path, assignments: Sequence[str], reports: list[SceneReport]
+    scenes: "tqdm[SceneFiles]", out: Path, rules: Mapping[str, Any], reports: list[SceneReport]
 ) -> Iterator[Tracks]:
     for files in scenes:
         read = read_months(files)
         base = TrackConfig() if read.threshold is None else TrackConfig(threshold=read.threshold)
-        config = TrackConfig.from_texts(assignments, base)
+        config = TrackConfig.from_dict(rules, base)
         found = track(read.months, config)
         tables = as_tables(found, read.transform, read.crs)
         _write_scene(out / files.scene, files, read, config, tables)

@@ -89,9 +89,10 @@ def test_what_is_written(scene: Path, tmp_path: Path, grid: Grid, capsys: pytest
 
 
 def test_rules_are_set(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The threshold of the command line goes before the model's; a second run takes the place of the first."""
-    out = tmp_path / "out"
-    for rules in (["--set", "threshold=0.85"], ["--set", "method=match", "--set", "min_months=1"]):
+    """The command line goes before a file, and that before the model's threshold; a second run replaces the first."""
+    out, file = tmp_path / "out", tmp_path / "rules.toml"
+    file.write_text('[track]\nmethod = "match"\nmin_months = 4\n')
+    for rules in (["--set", "threshold=0.85"], ["--config", str(file), "--set", "min_months=1"]):
         assert main(["track", str(scene), str(out), *rules]) == 0
     first, second = (line for line in capsys.readouterr().out.splitlines() if line.startswith(SCENE))
     assert "1 building," in first and "threshold 0.85" in first
@@ -140,6 +141,7 @@ def test_several_scenes(scene: Path, tmp_path: Path, grid: Grid) -> None:
         ("percent", "has values from 0.1 to 90; wanted probs, 0 to 1"),
         ("torn", "cannot be read as a GeoTIFF"),
         ("rule", "min_months = 0 cannot be used"),
+        ("file", "rules.toml: bridge is not a field of tracking; did you mean bridge_months?"),
     ],
 )
 def test_bad_input(
@@ -178,8 +180,11 @@ def test_bad_input(
         write_probs(second, np.where(np.arange(20) > 9, 90 * whole * 10, whole).astype(np.float32), transform)
     elif damage == "torn":
         second.write_bytes(second.read_bytes()[:100])
-    else:
+    elif damage == "rule":
         rules = ["--set", "min_months=0"]
+    else:
+        (tmp_path / "rules.toml").write_text("bridge = 2")
+        rules = ["--config", str(tmp_path / "rules.toml")]
     assert main(["track", str(scene), str(tmp_path / "out"), *rules]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and said in err
