@@ -20,6 +20,7 @@ __all__ = [
     "LabelsUnreadable",
     "ModelInvalid",
     "MonthsInvalid",
+    "NodeUnfit",
     "PreparedInvalid",
     "PretrainedUnusable",
     "ResultsConflict",
@@ -102,6 +103,10 @@ class ClusterFileInvalid(Sn7Error):
 
 class ClusterUnavailable(Sn7Error):
     """A Ray cluster or an MLflow server does not answer, or does not let us in."""
+
+
+class NodeUnfit(Sn7Error):
+    """A node of a cluster has other code or data than the driver, or does not share its folder of results."""
 
 
 class ResultsConflict(Sn7Error):

@@ -5,6 +5,8 @@ import os
 # Ray's processes listen on all interfaces, whatever they are told, so every cluster asks for a token. Ray reads
 # this once, when it is imported, which is why it stands here.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+# The exporter of a node's metrics asks for none, and nothing here reads them.
+os.environ.setdefault("RAY_enable_metrics_collection", "0")
 # Tune's newer output prints banners at every verbosity; the study has a board of its own.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 # So does MLflow, for each copy of a file.

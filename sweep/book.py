@@ -33,11 +33,11 @@ from sweep.study import Study
 from sweep.trial import Job, Objective
 from sweep.usage import GPU_USE
 
-__all__ = ["FULL_DISK", "Book"]
+__all__ = ["FULL_DISK", "UNFIT", "Book"]
 
 TICK_SECONDS = 2.0
 """How often the driver looks at the cluster."""
-PLATEAU, EXHAUSTED, FULL_DISK = "patience", "search space", "full disk"
+PLATEAU, EXHAUSTED, FULL_DISK, UNFIT = "patience", "search space", "full disk", "unfit node"
 GENTLE = ("", PLATEAU, EXHAUSTED)
 """Reasons for an end of the search that let what runs come to its own."""
 
@@ -75,6 +75,8 @@ class Book:
         self.alive: frozenset[str] = frozenset()
         self.over = ""
         """Why the search ends before its trials are done: a budget's name, plateau, exhausted or interrupted."""
+        self.unfit = ""
+        """What a node lacks, where that is why."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune writes its parts down for a restore that never happens
@@ -258,13 +260,14 @@ class Book:
 
     def _failed(self, here: Attempt, failure: Failure) -> None:
         here.trial.set_user_attr(ERROR, failure.reason)
-        name = PREEMPTED if failure.kind in ("lost", "full") else FAILURES
+        free = failure.kind in ("lost", "full", "unfit")
+        name = PREEMPTED if free else FAILURES
         count = here.trial.user_attrs.get(name, 0) + 1
         here.trial.set_user_attr(name, count)
-        if failure.kind == "full":
-            self.over = FULL_DISK
+        if failure.kind in ("full", "unfit"):
+            self.over, self.unfit = (FULL_DISK, "") if failure.kind == "full" else (UNFIT, failure.reason)
             self.stop.request()
-        if failure.kind in ("lost", "full") or (failure.kind == "other" and count <= self.study.max_failures):
+        if free or (failure.kind == "other" and count <= self.study.max_failures):
             self.board.retry(here.trial.number, failure.reason)
             self._wait(here, failure.traceback)
             return

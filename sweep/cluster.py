@@ -5,6 +5,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from sn7.errors import ClusterFileInvalid, ClusterUnavailable, StudyInvalid
 from sn7.files import causes
 from sweep.gcs import open_gcs, refused
 from sweep.growth import coming, wait_for_minimum, workers_of
+from sweep.muster import require_fit_nodes
+from sweep.terms import Terms, shipped
 
 if TYPE_CHECKING:  # else a cluster file could not be checked before torch is loaded
     from sweep.study import Study
@@ -21,23 +24,26 @@ if TYPE_CHECKING:  # else a cluster file could not be checked before torch is lo
 __all__ = ["capacity", "has_gpus", "main", "require_capacity", "start_ray", "stop_ray"]
 
 
-def start_ray(address: str | None) -> None:
+def start_ray(address: str | None, terms: Terms | None = None) -> None:
     """Join the cluster at `address`, or start one on this machine that only its own processes can talk to.
 
-    One that `ray up` has started only now is waited for, until the workers are there that it is to have in any case.
-    Raises ClusterUnavailable.
+    Where there are terms, its tasks run this process's code, and its nodes are asked whether they meet them. A cluster
+    that `ray up` has started only now is waited for, until the workers are there that it is to have in any case.
+    Raises ClusterUnavailable, NodeUnfit.
     """
     if address is None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         if address and ":" in address:
             open_gcs(address)
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        with shipped(terms) if terms else nullcontext() as environment:
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env=environment,
+            )
     except (OSError, RuntimeError, ray.exceptions.RayError) as error:
         if any(isinstance(cause, ray.exceptions.AuthenticationError) for cause in causes(error)):
             raise refused(str(address)) from error
@@ -47,6 +53,8 @@ def start_ray(address: str | None) -> None:
         ) from error
     if address:
         wait_for_minimum()
+    if terms:
+        require_fit_nodes()
 
 
 def stop_ray() -> None:

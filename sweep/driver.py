@@ -10,14 +10,14 @@ from typing import Any
 
 import optuna
 
-from sn7.errors import DataMissing, PreparedInvalid, ResultsConflict
+from sn7.errors import DataMissing, NodeUnfit, PreparedInvalid, ResultsConflict
 from sn7.files import lock, read_json, require_writable
 from sn7.folds import Split
 from sn7.prepare import prepare
 from sn7.prepared import Prepared, is_prepared, load_prepared
 from sn7.storage import is_url, local
 from sweep.board import Board, configuration_text
-from sweep.book import FULL_DISK, Book
+from sweep.book import FULL_DISK, UNFIT, Book
 from sweep.budget import Budget
 from sweep.cluster import capacity, require_capacity, start_ray, stop_ray
 from sweep.disk import full_disk, require_room
@@ -36,6 +36,7 @@ from sweep.stopping import StopFile, stop_on_signals
 from sweep.study import Study, check_study
 from sweep.studyfile import check_same_study, load_study, save_study
 from sweep.summary import closing
+from sweep.terms import MARK, make_terms
 from sweep.trial import Job
 from sweep.trials import run_trials
 
@@ -66,7 +67,7 @@ def run_study(options: argparse.Namespace) -> int:
     with lock(results / ".lock"):
         if not options.preflight:
             _check(plan, results, options)
-        start_ray(options.address)
+        start_ray(options.address, make_terms(results, plan.prepared.place) if options.address else None)
         try:
             if options.preflight:
                 print(preflight_text(plan, results))
@@ -205,7 +206,7 @@ def _is_complete(results: Path, study: Study, resume: bool) -> bool:
     return False
 
 
-UNSTARTED = (".lock", "preflight.json", "forecast.json", "earlier.json", ".tmp-")
+UNSTARTED = (".lock", MARK, "preflight.json", "forecast.json", "earlier.json", ".tmp-")
 """What a study's folder may have before the study was started; the last is what a kill leaves half written."""
 
 
@@ -289,6 +290,8 @@ def _search(book: Book, opened: optuna.Study, results: Path) -> None:
         book.board.close()
     if book.over == FULL_DISK:
         raise full_disk(results)
+    if book.over == UNFIT:
+        raise NodeUnfit(f"a node that has joined {book.unfit}; then go on with --resume.")
     ended = len(ended_trials(opened))
     waiting = sum(trial.datetime_start is not None for trial in opened.trials) - ended
     if book.over or waiting:

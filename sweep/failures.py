@@ -6,7 +6,7 @@ from typing import Literal
 
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
-from sn7.errors import PreparedInvalid, Sn7Error, StorageUnavailable
+from sn7.errors import NodeUnfit, PreparedInvalid, Sn7Error, StorageUnavailable
 from sn7.files import is_full
 from sweep.fence import Superseded
 from sweep.notice import Taken
@@ -31,9 +31,10 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class Failure:
     """An attempt that has ended without a result."""
 
-    kind: Literal["lost", "doubtful", "full", "final", "other"]
+    kind: Literal["lost", "doubtful", "full", "unfit", "final", "other"]
     """`lost`: the machine went away, which costs nothing. `doubtful`: the process did, and whether its machine has too
-    is known after `doubt_s`. `full`: the disk is, which ends the search in order. `final`: trying again would end
+    is known after `doubt_s`. `full`: the disk is, which ends the search in order. `unfit`: so does
+    a machine that cannot take part. `final`: trying again would end
     alike. `other`: counted against `max_failures`."""
     reason: str
     """One line."""
@@ -56,6 +57,8 @@ def classify(error: BaseException | None) -> Failure:
         return Failure("doubtful", reason, text, UNREACHED_S if isinstance(cause, ActorUnavailableError) else DIED_S)
     if isinstance(cause, FREE):
         return Failure("lost", reason, text)
+    if isinstance(cause, NodeUnfit):
+        return Failure("unfit", str(cause), text)
     if isinstance(cause, BaseException) and is_full(cause):
         return Failure("full", reason, text)
     return Failure("final" if is_final(cause) else "other", reason, text)

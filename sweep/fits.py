@@ -15,6 +15,7 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sn7.config import TrainConfig
+from sn7.errors import NodeUnfit
 from sn7.files import is_full
 from sn7.folds import Split
 from sn7.prepared import Prepared, load_prepared
@@ -26,6 +27,7 @@ from sweep.fence import newest, require_newest
 from sweep.notice import Taken, own_notice
 from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
+from sweep.terms import require_met
 from sweep.trial import Urgent, claim_unfinished, past_epochs
 from sweep.usage import keep_to_share
 
@@ -119,7 +121,7 @@ STOPPED = "stopped"
 def _error(reference: ray.ObjectRef) -> tuple[str, Literal["free", "final", "counts"]]:
     """Return why a task has failed, in a line, or nothing; and what another attempt is: free, in vain, or counted.
 
-    Raises what says that the disk is full: the other trainings would fail as well.
+    Raises what says that the disk is full, or that a node cannot take part: others would fail as well.
     """
     try:
         result(reference)
@@ -128,6 +130,8 @@ def _error(reference: ray.ObjectRef) -> tuple[str, Literal["free", "final", "cou
     except FREE as error:
         return str(error), "free"
     except Exception as error:
+        if isinstance(error, NodeUnfit):
+            raise NodeUnfit(f"a node that has joined {error}; then go on with --resume.") from error
         if is_full(error):
             raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "final" if is_final(error) else "counts"
@@ -151,6 +155,7 @@ def _drain(progress: Queue) -> Iterator[tuple[int, str, float]]:
 
 
 def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After | None, progress: Queue) -> None:
+    require_met()
     keep_to_share()
     urgent = Urgent(StopFile(results), own_notice())
     if urgent() and urgent.stopping:

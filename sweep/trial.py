@@ -16,6 +16,7 @@ from sn7.train import EpochMetrics, read_history, read_result, train
 from sweep.fence import claim, newest, require_newest
 from sweep.notice import Notice, Taken, own_notice
 from sweep.stopping import StopFile
+from sweep.terms import require_met
 from sweep.usage import Usage, keep_to_share, place
 
 __all__ = [
@@ -130,6 +131,7 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
     `config` holds the fields that vary and "trial", Optuna's number. What an earlier attempt has trained is not
     trained again: the first report says where this one runs and from which step it goes on.
     """
+    require_met()
     keep_to_share()
     fields = dict(config)
     number = fields.pop("trial")

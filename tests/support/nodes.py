@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start"]
 HEAD = "127.0.0.2"
+NO_DASHBOARD = ("--include-dashboard=false",)
 
 DRAIN = """
 import sys, time
@@ -33,36 +35,42 @@ sys.exit(0 if accepted else refusal)
 class Nodes:
     """A head without CPUs, and worker nodes of one CPU each; use as a context manager.
 
-    `log` names the logs: one beside it for each start of a node.
+    `log` names the logs: one beside it for each start of a node. `head` is the head's address, `options` are further
+    ones of its `ray start`, and `variables` are in the environment of all nodes.
     """
 
-    def __init__(self, log: Path) -> None:
-        self.log, self.port = log, _free_port()
+    def __init__(self, log: Path, head: str = HEAD, options: Sequence[str] = NO_DASHBOARD, **variables: str) -> None:
+        self.options = options
+        self.log, self.head, self.port = log, head, _free_port(head)
         token = os.urandom(32).hex()
-        self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, **variables}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
 
     @property
     def address(self) -> str:
         """The cluster's address."""
-        return f"{HEAD}:{self.port}"
+        return f"{self.head}:{self.port}"
 
     def __enter__(self) -> "Nodes":
-        self._start(HEAD, "--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false")
+        self._start(self.head, [], "--head", f"--port={self.port}", "--num-cpus=0", *self.options)
         return self
 
     def __exit__(self, *error: object) -> None:
         for host in list(self.processes):
             self.kill(host)
 
-    def add(self, host: str, **variables: str) -> None:
-        """Start a worker node on a loopback address, with environment variables of its own."""
-        self._start(host, f"--address={self.address}", "--num-cpus=1", **variables)
+    def add(self, host: str, *options: str, within: Sequence[str] = (), gpus: float = 0, **variables: str) -> None:
+        """Start a worker node on an address, with environment variables of its own.
 
-    def _start(self, host: str, *options: str, **variables: str) -> None:
+        `options` are further ones of `ray start`, and `within` is the command that runs it, as in another namespace.
+        """
+        fake = [f"--num-gpus={gpus:g}"] if gpus else []
+        self._start(host, within, f"--address={self.address}", "--num-cpus=1", *fake, *options, **variables)
+
+    def _start(self, host: str, within: Sequence[str], *options: str, **variables: str) -> None:
         """Start a node and wait until it has joined; one that gives up on a busy machine is started again."""
-        command = [*RAY, *options, f"--node-ip-address={host}", "--block", "--disable-usage-stats"]
+        command = [*within, *RAY, *options, f"--node-ip-address={host}", "--block", "--disable-usage-stats"]
         for _ in range(3):
             path = self.log.with_name(f"{self.log.stem}-{host}-{time.monotonic_ns()}.log")
             with path.open("wb") as log:
@@ -91,6 +99,19 @@ class Nodes:
         command = [sys.executable, "-c", DRAIN, self.address, host]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
+
+    def listening(self) -> dict[int, str]:
+        """Return the TCP ports that the cluster's processes listen on, and which process does."""
+        found = {}
+        for pid in (pid for process in self.processes.values() for pid in _below(process.pid)):
+            try:
+                process = psutil.Process(pid)
+                for connection in process.net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        found[connection.laddr.port] = " ".join(process.cmdline())[:200]
+            except psutil.Error:  # it has just ended
+                continue
+        return found
 
     def workers(self) -> list[int]:
         """Return the processes that train a trial now."""
@@ -123,12 +144,12 @@ def kill(pid: int) -> None:
         return
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     """Return a free port outside of the range that Ray gives its workers."""
     for port in range(20_000 + os.getpid() % 1000, 32_000):
         with socket.socket() as candidate:
             try:
-                candidate.bind((HEAD, port))
+                candidate.bind((host, port))
             except OSError:
                 continue
             return port

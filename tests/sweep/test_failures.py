@@ -1,8 +1,10 @@
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
-from sn7.errors import DiskFull, PreparedInvalid, StorageUnavailable, TrainingDiverged
+from sn7.errors import DiskFull, NodeUnfit, PreparedInvalid, StorageUnavailable, TrainingDiverged
 from sweep.failures import classify
+from sweep.fence import Superseded
+from sweep.notice import Taken
 
 
 def _raised(cause: Exception) -> RayTaskError:
@@ -32,6 +34,14 @@ def test_a_full_disk_is_no_fault_of_the_trial() -> None:
     """As the system says it, and as this project does."""
     for error in (OSError(28, "No space left on device"), DiskFull("r cannot be written: the disk is full")):
         assert classify(_raised(error)).kind == "full"
+
+
+def test_other_hands_are_no_fault_of_the_trial() -> None:
+    """Its machine is taken away, another worker has it by now; a machine that cannot take part ends the search."""
+    assert classify(_raised(Taken("its machine is being taken away"))).kind == "lost"
+    assert classify(_raised(Superseded("attempt 2 has begun"))).kind == "lost"
+    unfit = classify(_raised(NodeUnfit("does not share the driver's folder")))
+    assert (unfit.kind, unfit.reason) == ("unfit", "does not share the driver's folder")
 
 
 @pytest.mark.parametrize(

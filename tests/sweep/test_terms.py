@@ -1,0 +1,80 @@
+"""What a machine must have in common with the driver, without Ray; on real nodes in test_unfit_nodes.py."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from sn7.errors import NodeUnfit
+from sn7.prepared import Prepared
+from sweep.terms import MARK, Terms, code_version, make_terms, require_met, shipped
+
+Meet = Callable[[Terms], None]
+
+
+@pytest.fixture
+def terms(make_prepared: Callable[..., Prepared], tmp_path: Path) -> Terms:
+    """Return the terms of a driver, which this machine meets."""
+    (tmp_path / "study").mkdir()
+    return make_terms(tmp_path / "study", make_prepared(scenes=1).place)
+
+
+@pytest.fixture
+def meet(monkeypatch: pytest.MonkeyPatch) -> Meet:
+    """Return what a worker does that was given terms."""
+
+    def meet(terms: Terms) -> None:
+        monkeypatch.setenv("SN7_TERMS", json.dumps(asdict(terms)))
+        require_met()
+
+    return meet
+
+
+def test_the_drivers_own_machine_meets_them(terms: Terms, meet: Meet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where there are none, nothing is asked."""
+    meet(terms)
+    monkeypatch.delenv("SN7_TERMS")
+    require_met()
+
+
+def test_other_code_is_named(terms: Terms, meet: Meet) -> None:
+    """With both versions, and where it lies."""
+    with pytest.raises(
+        NodeUnfit, match=rf"runs other code .*version {code_version()[:12]} from .*; wanted abc"
+    ) as error:
+        meet(replace(terms, code="abc"))
+    assert str(Path(__file__).parents[2]) in str(error.value)
+
+
+def test_results_that_are_not_shared(terms: Terms, meet: Meet, tmp_path: Path) -> None:
+    """No such folder, a folder of another study's, one that a later driver has taken over."""
+    with pytest.raises(NodeUnfit, match=r"does not share the driver's folder .*it has no such study there.*NFS or EFS"):
+        meet(replace(terms, results=str(tmp_path / "elsewhere")))
+    (tmp_path / "study" / MARK).write_text("another")
+    with pytest.raises(NodeUnfit, match="it has another study there"):
+        meet(terms)
+
+
+def test_other_data_is_named(terms: Terms, meet: Meet, make_prepared: Callable[..., Prepared]) -> None:
+    """With both fingerprints; what lies at a URL is fetched by the first trial."""
+    other = terms.prepared[:-64] + "0" * 64
+    with pytest.raises(
+        NodeUnfit, match=r"has other data than the driver: .*fingerprint ffffffffffff; wanted 000000000000"
+    ):
+        meet(replace(terms, prepared=other))
+    meet(replace(terms, prepared="s3://bucket/prepared#" + "0" * 64))
+
+
+def test_only_code_is_shipped(terms: Terms) -> None:
+    """All of both packages, studies and pages among it, and nothing compiled; the same version as here."""
+    with shipped(terms) as environment:
+        folder = Path(environment["working_dir"])
+        assert {path.name for path in folder.iterdir()} == {"sn7", "sweep"}
+        assert (folder / "sweep/studies/sample.toml").exists()
+        assert not list(folder.rglob("__pycache__"))
+        size = sum(path.stat().st_size for path in folder.rglob("*"))
+        assert size < 5_000_000
+        assert json.loads(environment["env_vars"]["SN7_TERMS"])["code"] == code_version()
+    assert not folder.exists()
