@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sn7.fields import Fields, field
+from sn7.rules import PolygonRules
 
 __all__ = ["FLOOR", "NAIVE", "TrackConfig"]
 
@@ -27,7 +28,11 @@ class TrackConfig(Fields):
         choices=("pool", "match"),
     )
     threshold: float = field(0.5, "probs (pool: pooled over the months) from which a pixel is building", FLOOR, 0.99)
-    min_area_px: float = field(4.0, "smallest footprint, in pixels of the probs", 0.0, 10_000.0)
+    seed_level: float = field(
+        0.7, "smoothed probs from here on are seeds, and what has several is parted between them (0: nothing)", 0.0, 1.0
+    )
+    seed_smoothing: float = field(0.5, "standard deviation, px, by which probs are smoothed for seeds", 0.0, 10.0)
+    min_area_px: float = field(4.0, "smallest footprint, px²", 0.0, 10_000.0)
     min_months: int = field(
         2, "months in which a building must be seen; with fewer it is a ghost, and dropped", 1, 1000
     )
@@ -55,10 +60,15 @@ class TrackConfig(Fields):
     )
 
     @property
+    def polygon_rules(self) -> PolygonRules:
+        """How probs become footprints."""
+        return PolygonRules(threshold=self.threshold, seed_level=self.seed_level, seed_smoothing=self.seed_smoothing)
+
+    @property
     def present_level(self) -> float:
         """Mean of a building's probs from which a month speaks for it."""
         return min(self.present_share * self.threshold, 0.99)
 
 
-NAIVE = TrackConfig(method="match", min_months=1, bridge_months=0, fill_unseen=False)
-"""Month by month, nothing bridged and nothing dropped: the baseline."""
+NAIVE = TrackConfig(method="match", seed_level=0.0, min_months=1, bridge_months=0, fill_unseen=False)
+"""Month by month, nothing parted, bridged or dropped: the baseline."""

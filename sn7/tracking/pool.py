@@ -9,13 +9,13 @@ building.
 import numpy as np
 import numpy.typing as npt
 import shapely
-from rasterio.features import shapes
-from scipy import ndimage
 
+from sn7.outlines import outlines
+from sn7.regions import label_regions
 from sn7.tracking.config import TrackConfig
 from sn7.tracking.months import Months, Probs
 
-__all__ = ["as_array", "mean_probs", "pooled", "regions"]
+__all__ = ["mean_probs", "pooled", "regions"]
 
 Labels = npt.NDArray[np.int32]
 Geometries = npt.NDArray[np.object_]
@@ -47,20 +47,11 @@ def _highest(months: Months, at_least: Probs, valid: Probs, doubt: float, step: 
 
 def regions(probs: Probs, config: TrackConfig) -> tuple[Labels, Geometries]:
     """Return labels (h, w), 0 for no building, and the outline of label i + 1 at place i, in pixel coordinates."""
-    labels, count = ndimage.label(probs >= config.threshold, output=np.int32)
-    kept = np.bincount(labels.ravel(), minlength=count + 1) >= max(config.min_area_px, 1)
-    kept[0] = False
-    numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
-    labels = numbers[labels]
-    found = {int(label): shape["coordinates"] for shape, label in shapes(labels, labels > 0, connectivity=4)}
-    return labels, as_array([shapely.Polygon(found[i][0], found[i][1:]) for i in range(1, len(found) + 1)])
-
-
-def as_array(outlines: list[shapely.Geometry]) -> Geometries:
-    """Return outlines as an array of objects, also where there are none."""
-    found = np.empty(len(outlines), object)
-    found[:] = outlines
-    return found
+    _, labels = label_regions(probs[None], config.polygon_rules)
+    geometry, _ = outlines(labels, probs, config.threshold)  # one each, in order
+    kept = shapely.area(geometry) >= config.min_area_px
+    numbers = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
+    return numbers[labels], geometry[kept]
 
 
 def mean_probs(months: Months, labels: Labels, min_valid: float) -> Probs:

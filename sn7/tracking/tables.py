@@ -10,12 +10,11 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
+from sn7.polygons import EQUAL_AREA
 from sn7.tracking.track import Buildings
 
 __all__ = ["LON_LAT", "Tables", "as_tables"]
 
-EQUAL_AREA = "+proj=cea +ellps=WGS84"
-"""Of true area on the WGS 84 ellipsoid, everywhere; the metres of EPSG:3857 are 1/cos(latitude) too long."""
 LON_LAT = 4326
 SURE = 0.95
 """Probability that the months from first_low to first_high have."""

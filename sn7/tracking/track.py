@@ -13,7 +13,7 @@ from sn7.tracking.config import TrackConfig
 from sn7.tracking.lifetime import Lifetimes, lifetimes, presence
 from sn7.tracking.match import Chain, Polygons, is_valid, match_months
 from sn7.tracking.months import Months
-from sn7.tracking.pool import as_array, mean_probs, pooled, regions
+from sn7.tracking.pool import mean_probs, pooled, regions
 
 __all__ = ["Buildings", "track"]
 
@@ -83,11 +83,11 @@ def _match(months: Months, config: TrackConfig) -> Buildings:
         months.dates,
         np.array([month for month, _, _ in rows], np.int64),
         np.array([number for _, number, _ in rows], np.int64),
-        as_array([outline for _, _, outline in rows]),
+        _as_array([outline for _, _, outline in rows]),
     )
     first = np.array([chain.months[0] for chain in chains], np.int64)
     last = np.array([chain.months[-1] for chain in chains], np.int64)
-    outlines = as_array([chain.outlines[-1] for chain in chains])
+    outlines = _as_array([chain.outlines[-1] for chain in chains])
     return Buildings(tracks, np.arange(1, len(chains) + 1), outlines, first, last, probs, seen, sure)
 
 
@@ -128,3 +128,9 @@ def _independence(probs: Floats, alive: Mask) -> float:
     spread = float((now[both] ** 2).sum() * (then[both] ** 2).sum()) ** 0.5
     r = float((now[both] * then[both]).sum()) / spread if spread else 0.0
     return float(np.clip((1 - r) / (1 + r), 0.05, 1))
+
+
+def _as_array(outlines: list[shapely.Geometry]) -> Geometries:
+    found = np.empty(len(outlines), object)
+    found[:] = outlines
+    return found

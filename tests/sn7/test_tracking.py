@@ -39,6 +39,11 @@ def lives(found: Buildings) -> list[tuple[int, int]]:
     return list(zip(found.first.tolist(), found.last.tolist(), strict=True))
 
 
+def iou(one: shapely.Geometry, other: shapely.Geometry) -> float:
+    """Return the IoU of two outlines; that of a square and its outline is below 1, since corners are cut."""
+    return float(shapely.area(shapely.intersection(one, other)) / shapely.area(shapely.union(one, other)))
+
+
 def shown(tracks: Tracks, number: int) -> list[int]:
     """Return the months in which a building has a footprint."""
     return sorted(tracks.month[tracks.ids == number].tolist())
@@ -50,8 +55,8 @@ def test_a_building_that_appears(config: TrackConfig) -> None:
     found = track(months_of(scene(6, (HOUSE, range(6)), (NEW, range(2, 6)))), config)
     assert lives(found) == [(0, 5), (2, 5)]
     assert [shown(found.tracks, number) for number in (1, 2)] == [[0, 1, 2, 3, 4, 5], [2, 3, 4, 5]]
-    assert shapely.equals(found.outlines[0], shapely.box(2, 2, 6, 6))
-    assert shapely.equals(found.outlines[1], shapely.box(10, 2, 14, 6))
+    assert iou(found.outlines[0], shapely.box(2, 2, 6, 6)) > 0.95
+    assert iou(found.outlines[1], shapely.box(10, 2, 14, 6)) > 0.95
     assert found.seen.tolist() == [[True] * 6, [False] * 2 + [True] * 4]
 
 
@@ -91,15 +96,15 @@ def test_pooling_drops_what_flickers() -> None:
 
 
 def test_pooling_finds_what_no_month_shows() -> None:
-    """Noise of ± 0.3 around 0.65 hides a building in some months, not in their mean: one Id, one outline."""
+    """Noise of ± 0.3 around 0.65 hides parts of a building in each month, not in their mean: one Id, one outline."""
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, (12, 4, 4)).astype(np.float32)
     probs = scene(12)
     probs[:, 2:6, 2:6] = 0.65 + noise
     found = track(months_of(probs), POOL)
     assert lives(found) == [(0, 11)]
-    assert shapely.equals(found.outlines[0], shapely.box(2, 2, 6, 6))
-    naive = track(months_of(probs), NAIVE)
-    assert {shapely.area(outline) for outline in naive.outlines} != {16.0}
+    assert iou(found.outlines[0], shapely.box(2, 2, 6, 6)) > 0.7
+    naive = track(months_of(probs), NAIVE).tracks.geometry
+    assert min(iou(outline, shapely.box(2, 2, 6, 6)) for outline in naive) < 0.6
 
 
 def test_demolition() -> None:
@@ -148,6 +153,15 @@ def test_merging_and_splitting_keeps_identities(config: TrackConfig) -> None:
 
 
 @BOTH
+def test_neighbours_are_parted(config: TrackConfig) -> None:
+    """Two squares that touch, the line between them a little lower, are two buildings where seeds are asked for."""
+    probs = scene(6, (HOUSE, range(6)), ((2, 7), range(6)))
+    probs[:, 2:6, 6] = 0.6
+    assert len(track(months_of(probs), dataclasses.replace(config, seed_level=0.0)).ids) == 1
+    assert len(track(months_of(probs), dataclasses.replace(config, seed_level=0.8)).ids) == 2
+
+
+@BOTH
 def test_polygons_in_place_of_probs(config: TrackConfig) -> None:
     """The same squares as polygons give the same buildings; a month without one is nothing special."""
     house, new = shapely.box(2, 2, 6, 6), shapely.box(10, 2, 14, 6)
@@ -155,7 +169,7 @@ def test_polygons_in_place_of_probs(config: TrackConfig) -> None:
     months = Months.of_polygons(SCENE, [f"2020-0{month}" for month in range(1, 6)], polygons, (16, 20))
     found = track(months, config)
     assert lives(found) == [(0, 4), (2, 4)]
-    assert shapely.equals(found.outlines[1], new)
+    assert iou(found.outlines[1], new) > 0.95
 
 
 def test_nothing_at_all() -> None:
@@ -168,10 +182,10 @@ def test_nothing_at_all() -> None:
 
 
 def test_small_footprints_are_dropped() -> None:
-    """A square of 16 px is smaller than 17."""
+    """The outline of a square of 16 px, corners cut, is larger than 15 px² and smaller than 16."""
     months = months_of(scene(4, (HOUSE, range(4))))
-    assert len(track(months, TrackConfig(min_area_px=16)).ids) == 1
-    assert len(track(months, TrackConfig(min_area_px=17)).ids) == 0
+    assert len(track(months, TrackConfig(min_area_px=15)).ids) == 1
+    assert len(track(months, TrackConfig(min_area_px=16)).ids) == 0
 
 
 def test_presence_is_surest_far_from_the_change() -> None:
@@ -204,7 +218,7 @@ def test_pooling_beats_the_naive_way() -> None:
     )
     months = Months.of_probs(SCENE, dates, probs)
     pooled, naive = (score_scene(truth, track(months, config).tracks) for config in (POOL, NAIVE))
-    assert pooled.scot > 0.8 > 0.5 > naive.scot
+    assert pooled.scot > 0.9 > 0.7 > naive.scot
 
 
 @pytest.mark.parametrize(
