@@ -47,7 +47,10 @@ def main() -> None:
 
 
 def measure(months: int = 25, size: int = 1024) -> dict[str, float]:
-    """Print what tracking a scene takes; return `track_s` and `track_cpu_s` (the command), `track_rules_cpu_s` (one more set of rules)."""
+    """Print what tracking a scene takes.
+
+    Returns `track_s` and `track_cpu_s`, of the command, and `track_rules_cpu_s`, of one more set of rules.
+    """
     with tempfile.TemporaryDirectory(prefix="sn7-bench-") as name:
         folder = Path(name) / "scene"
         make_probs(folder, months, size)
