@@ -1,13 +1,14 @@
 """Model folders → one predictor: the weighted mean of the members' probs, with one threshold fitted out of fold.
 
-ENSEMBLE/ensemble.json   format, threshold, members, their weights, and how it was fitted
+ENSEMBLE/ensemble.json   format, threshold, members, their weights, how it was fitted, and, where that was tuned, the
+                         way from images to probs and the rules of polygons
 ENSEMBLE/members/<n>/    the model folders
 """
 
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from sn7.augment import enlarge
 from sn7.config import TrainConfig
-from sn7.errors import ModelInvalid
+from sn7.errors import ConfigError, ModelInvalid
 from sn7.files import atomic_dir, read_json, write_json
 from sn7.learner import default_device
 from sn7.metrics import ThresholdCurve
 from sn7.modeldir import load_model
 from sn7.precision import autocast
+from sn7.rules import PolygonRules
 from sn7.tiles import round_up
 from sn7.unet import CLASSES, normalize, output_channels
 
@@ -31,6 +33,7 @@ __all__ = ["FORMAT", "Predictor", "fit_threshold", "load_predictor", "save_ensem
 FORMAT = 2
 UNWEIGHTED = 1
 """The format before weights, which is read as equal ones: to build its models again may cost days of a GPU."""
+PLAIN = "plain"
 MIN_WINDOW = 512
 """Side of prediction windows as the model sees them, at least: smaller ones spend more of their pixels on overlap."""
 
@@ -51,12 +54,21 @@ class Predictor:
         weights: Sequence[float] | None = None,
         device: torch.device | None = None,
         scale: int = 1,
+        rules: PolygonRules | None = None,
+        way: str = PLAIN,
     ) -> None:
-        """Take models in; `weights`, one a member and above 0, need not sum to 1, and are equal if left out."""
+        """Take models in; `weights`, one a member and above 0, need not sum to 1, and are equal if left out.
+
+        `rules` are those of its polygons, if they were tuned, else the threshold with the other rules' own values.
+        """
         self.name, self.threshold, self.window, self.scale = name, threshold, window, scale
         weights = weights or [1.0] * len(members)
         self.weights = [weight / math.fsum(weights) for weight in weights]
         """Share of each member in the probs; they sum to 1."""
+        self.rules = rules or PolygonRules(threshold=threshold)
+        self.way = way
+        """How probs that suit these rules are made of images: "plain"; "tta", the mean over the 8 symmetries; or pooled
+        over months, "mean 3", "median 3", …, 0 for all months of the scene."""
         self.device = device or default_device()
         self.members = [
             (model.to(memory_format=torch.channels_last).to(self.device).eval(), config) for model, config in members
@@ -125,16 +137,17 @@ def load_predictor(folder: Path, device: torch.device | None = None, fine: bool 
     if (folder / "ensemble.json").exists():
         content = _read_ensemble(folder)
         paths, threshold = [folder / member for member in content["members"]], content["threshold"]
-        weights = content["weights"]
+        weights, tuned = content["weights"], content.get("tuned")
     else:
-        paths, threshold, weights = [folder], 0.5, [1.0]
+        paths, threshold, weights, tuned = [folder], 0.5, [1.0], None
     members = [(model, described.config) for model, described in map(load_model, paths)]
     window = max(
         MIN_WINDOW // max(config.upscale for _, config in members),
         *(round_up(config.tile_size) for _, config in members),
     )
     scale = max(config.upscale for _, config in members) if fine else 1
-    return Predictor(folder.resolve().name, members, threshold, window, weights, device, scale)
+    rules, way = (PolygonRules.from_dict(tuned["rules"]), tuned["probs"]) if tuned else (None, PLAIN)
+    return Predictor(folder.resolve().name, members, threshold, window, weights, device, scale, rules, way)
 
 
 def _read_ensemble(folder: Path) -> dict[str, Any]:
@@ -151,6 +164,11 @@ def _read_ensemble(folder: Path) -> dict[str, Any]:
     if found == UNWEIGHTED:
         content["weights"] = [1.0] * len(content["members"])
     _require_weights(path, content.get("weights"), len(content["members"]))
+    try:
+        if tuned := content.get("tuned"):
+            PolygonRules.from_dict(tuned["rules"]), str(tuned["probs"])
+    except (ConfigError, KeyError, TypeError) as error:
+        raise ModelInvalid(f"{path} has other rules than this version ({error}); build the ensemble again.") from error
     return content
 
 
@@ -170,10 +188,12 @@ def save_ensemble(
     threshold: float,
     fitted: dict[str, Any],
     weights: Sequence[float] | None = None,
+    tuned: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an ensemble folder from model folders, whole or not at all.
 
-    `weights`, one a member and above 0, are equal if left out. The models' files are hard links where the file system
+    `weights`, one a member and above 0, are equal if left out. `tuned` says how footprints are made best: "probs", as
+    Predictor.way, and "rules", those of polygons. The models' files are hard links where the file system
     has them, so an ensemble beside its members costs no space.
     """
     names = [f"members/{i}" for i in range(len(members))]
@@ -182,7 +202,7 @@ def save_ensemble(
             shutil.copytree(member, temporary / name, copy_function=_link)
         shares = list(weights or [1.0] * len(names))
         about = {"format": FORMAT, "threshold": threshold, "members": names, "weights": shares, "fitted": fitted}
-        write_json(temporary / "ensemble.json", about)
+        write_json(temporary / "ensemble.json", about | ({"tuned": dict(tuned)} if tuned else {}))
 
 
 def _link(source: str, target: str) -> None:

@@ -23,7 +23,6 @@ from sn7.files import atomic_file
 from sn7.masks import valid_mask
 from sn7.polygons import to_polygons
 from sn7.rasters import RasterImage, read_image, read_udm
-from sn7.rules import PolygonRules
 from sn7.vectors import write_polygons
 from sn7.windows import Predictor, predict_array
 
@@ -93,7 +92,7 @@ def predict_image(predictor: Predictor, source: Path, out: Path, udm: Path | Non
         return None
     probs = predict_array(image.rgb, predictor)
     probs[~valid] = np.nan
-    polygons = to_polygons(probs, PolygonRules(threshold=predictor.threshold), image.transform, image.crs)
+    polygons = to_polygons(probs, predictor.rules, image.transform, image.crs)
     files = PredictionFiles(target, target.with_suffix(".geojson"), target.with_suffix(".png"), len(polygons))
     _write_probs(files.probs, probs, image, predictor)
     write_polygons([polygons], files.polygons)

@@ -12,12 +12,12 @@ HEIGHT_AND_WIDTH = (-2, -1)
 
 
 class Symmetries:
-    """A predictor of the same name, threshold, window, scale and outputs, eight times as slow."""
+    """A predictor of the same name, threshold, window, scale, outputs and rules, eight times as slow."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.name, self.threshold, self.window = predictor.name, predictor.threshold, predictor.window
-        self.channels, self.scale = predictor.channels, predictor.scale
+        self.channels, self.scale, self.rules = predictor.channels, predictor.scale, predictor.rules
 
     def outputs(self, batch: Tensor) -> Tensor:
         """Return the mean over the 8 symmetries, float32 (n, channels, scale · h, scale · w); see Predictor."""

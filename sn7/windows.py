@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sn7.rules import PolygonRules
+
 __all__ = ["Predictor", "predict_array", "predict_strips"]
 
 Outputs = npt.NDArray[np.float32]
@@ -30,6 +32,10 @@ class Predictor(Protocol):
     @property
     def threshold(self) -> float:
         """Probs from here on are building, 0 to 1."""
+
+    @property
+    def rules(self) -> PolygonRules:
+        """How its probs become polygons."""
 
     @property
     def window(self) -> int:

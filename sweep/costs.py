@@ -16,7 +16,7 @@ from sn7.unet import build_unet
 from sweep.oof import Weights, read_speeds
 from sweep.trial import split_folder
 
-__all__ = ["Cost", "costs_of", "parameters"]
+__all__ = ["Cost", "costs_of", "parameters", "pixels_per_km2"]
 
 ELLIPSOID = pyproj.Geod(ellps="WGS84")
 
@@ -46,7 +46,7 @@ def costs_of(
         models=len(folders),
         parameters=len(splits) * sum(parameters(configs[trial]) for trial in weights),
         mb=sum((folder / "model" / "weights.safetensors").stat().st_size for folder in folders) / 1e6,
-        seconds_per_km2=per_pixel * _pixels_per_km2(prepared.images) if known else None,
+        seconds_per_km2=per_pixel * pixels_per_km2(prepared.images) if known else None,
     )
 
 
@@ -58,7 +58,7 @@ def parameters(config: TrainConfig) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _pixels_per_km2(images: Sequence[PreparedImage]) -> float:
+def pixels_per_km2(images: Sequence[PreparedImage]) -> float:
     """Return how many pixels of these images cover a square kilometre, on the ellipsoid."""
     first = {image.scene: image for image in reversed(images)}.values()
     return sum(image.height * image.width for image in first) / sum(_km2(image) for image in first)
@@ -66,7 +66,7 @@ def _pixels_per_km2(images: Sequence[PreparedImage]) -> float:
 
 def _km2(image: PreparedImage) -> float:
     corners = [(0, 0), (image.width, 0), (image.width, image.height), (0, image.height)]
-    x, y = zip(*(Affine(*image.transform) * corner for corner in corners), strict=True)
+    x, y = zip(*(Affine(*image.transform) @ corner for corner in corners), strict=True)
     lon, lat = pyproj.Transformer.from_crs(image.crs, "EPSG:4326", always_xy=True).transform(x, y)
     area, _ = ELLIPSOID.polygon_area_perimeter(lon, lat)
     return abs(float(area)) / 1e6

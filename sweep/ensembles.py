@@ -1,19 +1,20 @@
 """The ensemble that a study ends with, and what stands beside it: each configuration alone, and their plain mean."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sn7.config import TrainConfig
 from sn7.ensemble import save_ensemble
 from sweep.costs import Cost, costs_of
-from sweep.crossval import Member, OutOfFold, score_out_of_fold
+from sweep.crossval import OutOfFold, score_out_of_fold
 from sweep.oof import Weights, equal
 from sweep.plan import Plan
 from sweep.selection import Selection, select
 from sweep.trial import split_folder
 
-__all__ = ["ENSEMBLE", "Candidate", "compare", "gain_sentence", "write_ensemble"]
+__all__ = ["ENSEMBLE", "Candidate", "Candidates", "gain_sentence", "write_ensemble"]
 
 ENSEMBLE = "ensemble"
 
@@ -23,9 +24,14 @@ class Candidate:
     """Configurations that could be the ensemble, with all their fold models."""
 
     name: str
-    weights: Weights
+    selection: Selection
     scored: OutOfFold
     cost: Cost
+
+    @property
+    def weights(self) -> Weights:
+        """Of the configurations, chosen on all folds."""
+        return self.selection.weights
 
     def to_json(self) -> dict[str, Any]:
         """Return what summary.json and the report have of it."""
@@ -38,25 +44,36 @@ class Candidate:
         }
 
 
-def compare(
-    plan: Plan, members: Sequence[Member], beside: Sequence[Member], names: Mapping[int, str], results: Path
-) -> list[Candidate]:
-    """Return each configuration alone, the plain mean of the `members`, and last what is selected of them.
+@dataclass(frozen=True)
+class Candidates:
+    """Scores what could be the ensemble: means of configurations that were trained on every fold."""
 
-    `beside` are configurations that are not selected from; `names` are by trial.
-    """
-    configs = {member.trial: member.config for member in (*members, *beside)}
-    trials = [member.trial for member in members]
+    plan: Plan
+    configs: Mapping[int, TrainConfig]
+    """By trial."""
+    results: Path
 
-    def candidate(name: str, selection: Selection) -> Candidate:
+    def scored(self, name: str, selection: Selection) -> Candidate:
+        """Return a mean with its scores and costs."""
+        plan, results = self.plan, self.results
         scored = score_out_of_fold(selection, plan.folds, results, plan.prepared)
-        cost = costs_of(selection.weights, configs, plan.folds, results, plan.prepared)
-        return Candidate(name, selection.weights, scored, cost)
+        cost = costs_of(selection.weights, self.configs, plan.folds, results, plan.prepared)
+        return Candidate(name, selection, scored, cost)
 
-    found = [candidate(names[trial], Selection({trial: 1.0})) for trial in configs]
-    if len(trials) > 1:
-        found.append(candidate(f"mean of the best {len(trials)}", Selection(equal(trials))))
-    return [*found, candidate(ENSEMBLE, select(trials, plan.folds, results, plan.prepared))]
+    def compare(self, trials: Sequence[int], names: Mapping[int, str]) -> list[Candidate]:
+        """Return each configuration alone, the plain mean of `trials`, and last what is selected of these."""
+        found = [self.scored(names[trial], Selection({trial: 1.0})) for trial in self.configs]
+        if len(trials) > 1:
+            found.append(self.scored(f"mean of the best {len(trials)}", Selection(equal(trials))))
+        selected = select(trials, self.plan.folds, self.results, self.plan.prepared)
+        return [*found, self.scored(ENSEMBLE, selected)]
+
+    def reweighed(self, candidates: Sequence[Candidate], selection: Selection) -> list[Candidate]:
+        """Return the candidates with another selection as the last one, where it is another one."""
+        *others, chosen = candidates
+        if selection == chosen.selection:
+            return list(candidates)
+        return [*others, replace(chosen, name="greedy selection"), self.scored(ENSEMBLE, selection)]
 
 
 def gain_sentence(candidates: Sequence[Candidate]) -> str:
@@ -73,8 +90,11 @@ def gain_sentence(candidates: Sequence[Candidate]) -> str:
     )
 
 
-def write_ensemble(plan: Plan, chosen: Candidate, results: Path) -> Path:
-    """Write the ensemble folder; each fold model of a configuration has an equal part of its weight."""
+def write_ensemble(plan: Plan, chosen: Candidate, advice: Mapping[str, Any] | None, results: Path) -> Path:
+    """Write the ensemble folder; each fold model of a configuration has an equal part of its weight.
+
+    `advice` is what was tuned on the way from its probs to footprints, if it was.
+    """
     members = [(trial, split, weight) for trial, weight in chosen.weights.items() for split in plan.folds]
     fitted = {
         "study": plan.study.name,
@@ -90,5 +110,6 @@ def write_ensemble(plan: Plan, chosen: Candidate, results: Path) -> Path:
         chosen.scored.threshold,
         fitted,
         [weight / len(plan.folds) for _, _, weight in members],
+        advice,
     )
     return results / ENSEMBLE

@@ -18,9 +18,10 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from sweep.tables import write_table
+from sweep.records import Records
+from sweep.tables import table_text, write_table
 
-__all__ = ["Found", "Params", "Search", "Tuned", "search_nested"]
+__all__ = ["Found", "Params", "Search", "Tuned", "record", "search_nested"]
 
 Params = dict[str, Any]
 Scores = tuple[float, ...]
@@ -34,15 +35,16 @@ class Search(Generic[Count]):
 
     name: str
     """Of the table, the runs in MLflow and the studies in Optuna's journal."""
-    suggest: Callable[[optuna.trial.BaseTrial], Params]
+    suggest: Callable[[optuna.trial.BaseTrial, int | None], Params]
+    """From a trial, and the fold that the search does not see: what was fitted before must not have seen it either."""
     evaluate: Callable[[Params, int], Count]
     """Of parameters and a fold; called from several threads."""
     score: Callable[[Sequence[Count]], Scores]
     """One or several numbers, the higher the better. The first decides, the others where it is equal."""
     scores: tuple[str, ...]
     """Their names."""
-    baseline: Params
-    """What `suggest` is to draw at first, in every search: what the gain is told against."""
+    baseline: Callable[[int | None], Params]
+    """What `suggest` is to draw at first, in the search that does not see a fold: what the gain is told against."""
     trials: int
     seed: int
     about: Mapping[str, Any]
@@ -74,11 +76,13 @@ class Tuned:
     nested: Scores
     """On all folds, each with parameters chosen on the others: what to report."""
     baseline: Scores
-    """On all folds, without a search."""
+    """On all folds, each with its search's baseline."""
     found: tuple[Found, ...]
     """One search a fold, in order, then that on all."""
     by_fold: tuple[Scores, ...]
     """Of each fold alone, with parameters chosen on the others."""
+    baseline_by_fold: tuple[Scores, ...]
+    """Of each fold alone, with its search's baseline."""
 
     def to_json(self, scores: Sequence[str]) -> dict[str, Any]:
         """Return what summary.json has of it, with the names of the scores."""
@@ -88,6 +92,7 @@ class Tuned:
             **named,
             "before": dict(zip(scores, self.baseline, strict=True)),
             "by_fold": [dict(zip(scores, values, strict=True)) for values in self.by_fold],
+            "before_by_fold": [dict(zip(scores, values, strict=True)) for values in self.baseline_by_fold],
             "params_by_fold": [found.params for found in self.found[:-1]],
             "tried": sum(len(found.trials) for found in self.found),
         }
@@ -101,16 +106,14 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
     raises.
     """
     known = _Known(search.evaluate)
-    digest = hashlib.sha256(json.dumps([search.about, search.baseline, search.seed], default=str).encode()).hexdigest()
     storage = JournalStorage(JournalFileBackend(str(results / "tuning.log")))
     everything, failed = tuple(range(folds)), Event()
 
     def one(held_out: int | None) -> Found:
-        name = f"{search.name}-{digest[:12]}-{'all' if held_out is None else held_out}"
         seen = [fold for fold in everything if fold != held_out]
         try:
-            opened = _open(name, storage, search)
-            for _ in _attempts(search, opened, known, seen):
+            opened = _open(storage, search, held_out)
+            for _ in _attempts(search, opened, known, seen, held_out):
                 if stop() or failed.is_set():
                     raise KeyboardInterrupt
             return _found(search, opened, held_out)
@@ -121,9 +124,9 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
     with ThreadPoolExecutor(folds + 1) as pool:  # evaluations take the time, and those may be anywhere
         found = tuple(pool.map(one, [*everything, None]))
     apart = [known(found[fold].params, fold) for fold in everything]
-    baseline = search.suggest(optuna.trial.FixedTrial(search.baseline))
-    before = [known(baseline, fold) for fold in everything]
-    _write(results / f"{search.name}.csv", search.scores, found)
+    baselines = [search.suggest(optuna.trial.FixedTrial(search.baseline(fold)), fold) for fold in everything]
+    before = [known(baselines[fold], fold) for fold in everything]
+    write_table(results / f"{search.name}.csv", [row for one in found for row in _rows(search.scores, one)])
     return Tuned(
         params=found[-1].params,
         optimistic=found[-1].values,
@@ -131,6 +134,7 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
         baseline=search.score(before),
         found=found,
         by_fold=tuple(search.score([count]) for count in apart),
+        baseline_by_fold=tuple(search.score([count]) for count in before),
     )
 
 
@@ -154,9 +158,11 @@ class _Known(Generic[Count]):
         return future.result()
 
 
-def _open(name: str, storage: JournalStorage, search: Search[Count]) -> optuna.Study:
+def _open(storage: JournalStorage, search: Search[Count], held_out: int | None) -> optuna.Study:
+    text = json.dumps([search.about, search.baseline(held_out), search.seed], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     opened = optuna.create_study(
-        study_name=name,
+        study_name=f"{search.name}-{digest}-{'all' if held_out is None else held_out}",
         storage=storage,
         # The same seed: as long as nothing is known, all searches draw the same.
         sampler=optuna.samplers.TPESampler(seed=search.seed),
@@ -164,7 +170,7 @@ def _open(name: str, storage: JournalStorage, search: Search[Count]) -> optuna.S
         load_if_exists=True,
     )
     if not _done(opened):
-        opened.enqueue_trial(search.baseline)
+        opened.enqueue_trial(search.baseline(held_out))
     return opened
 
 
@@ -173,13 +179,13 @@ def _done(opened: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _attempts(
-    search: Search[Count], opened: optuna.Study, known: _Known[Count], folds: Sequence[int]
+    search: Search[Count], opened: optuna.Study, known: _Known[Count], folds: Sequence[int], held_out: int | None
 ) -> Iterator[None]:
     """Try what is missing, one after the other."""
     while len(_done(opened)) < search.trials:
         yield
         trial = opened.ask()
-        params = search.suggest(trial)
+        params = search.suggest(trial, held_out)
         trial.set_user_attr("params", params)
         opened.tell(trial, search.score([known(params, fold) for fold in folds]))
 
@@ -190,17 +196,37 @@ def _found(search: Search[Count], opened: optuna.Study, held_out: int | None) ->
     return Found(held_out, params, values, tried)
 
 
-def _write(path: Path, scores: Sequence[str], found: Sequence[Found]) -> None:
-    """Write what was tried, a row each."""
-    rows = [
+def record(name: str, scores: Sequence[str], tuned: Tuned, records: Records) -> None:
+    """Write each search to a run of its own in MLflow: what it found, its scores there and on the fold held out."""
+    for found in tuned.found:
+        metrics = {f"seen_{score}": value for score, value in zip(scores, found.values, strict=True)}
+        if found.held_out is not None:
+            values = tuned.by_fold[found.held_out]
+            metrics |= {f"held_out_{score}": value for score, value in zip(scores, values, strict=True)}
+        else:
+            for what, values in (("nested", tuned.nested), ("before", tuned.baseline)):
+                metrics |= {f"{what}_{score}": value for score, value in zip(scores, values, strict=True)}
+        records.search(name, found.held_out, _flat(found.params), metrics, table_text(_rows(scores, found)))
+
+
+def _rows(scores: Sequence[str], found: Found) -> list[dict[str, Any]]:
+    """Return what a search tried, a row each."""
+    return [
         {
-            "held_out": "" if search.held_out is None else search.held_out,
+            "held_out": "" if found.held_out is None else found.held_out,
             "number": number,
-            **params,
+            **_flat(params),
             **dict(zip(scores, values, strict=True)),
-            "chosen": params == search.params,
+            "chosen": params == found.params,
         }
-        for search in found
-        for number, (params, values) in enumerate(search.trials)
+        for number, (params, values) in enumerate(found.trials)
     ]
-    write_table(path, rows)
+
+
+def _flat(params: Params) -> dict[str, Any]:
+    """Return parameters with those of a table within named as table.name."""
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        inner = value if isinstance(value, dict) else None
+        flat |= {name: value} if inner is None else {f"{name}.{key}": part for key, part in inner.items()}
+    return flat

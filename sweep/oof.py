@@ -38,16 +38,16 @@ def labelled_images(prepared: Prepared, split: Split) -> list[PreparedImage]:
     return [image for scene in split.validation for image in prepared.scene_images(scene)]
 
 
-def probs_path(results: Path, trial: int, image: PreparedImage) -> Path:
+def probs_path(results: Path, trial: int, image: PreparedImage, folder: str = PROBS) -> Path:
     """Return where a trial's out-of-fold probs of an image lie."""
-    return results / PROBS / f"{trial:04d}" / image.array
+    return results / folder / f"{trial:04d}" / image.array
 
 
-def mean_probs(weights: Weights, results: Path, image: PreparedImage) -> npt.NDArray[np.float32]:
+def mean_probs(weights: Weights, results: Path, image: PreparedImage, folder: str = PROBS) -> npt.NDArray[np.float32]:
     """Return the weighted mean of configurations' out-of-fold probs of an image, float32 (height, width)."""
     total = np.zeros((image.height, image.width), np.float32)
     for trial, weight in weights.items():
-        probs = np.load(probs_path(results, trial, image), allow_pickle=False)
+        probs = np.load(probs_path(results, trial, image, folder), allow_pickle=False)
         total += np.float32(weight) * probs.astype(np.float32)
     return total.clip(0, 1, out=total)  # the rounding of the weights may lead out by 1e-7
 

@@ -21,7 +21,7 @@ from sn7.storage import local
 from sn7.train import SHOWN, read_history, read_result
 from sweep.budget import Budget
 from sweep.crossval import Member, cross_validate, score_out_of_fold
-from sweep.ensembles import ENSEMBLE, Candidate, compare, gain_sentence, write_ensemble
+from sweep.ensembles import ENSEMBLE, Candidate, Candidates, gain_sentence, write_ensemble
 from sweep.figures import out_of_fold_pictures
 from sweep.final import predict_final
 from sweep.fits import Fit
@@ -36,6 +36,7 @@ from sweep.leaderboard import (
 )
 from sweep.oof import mean_probs
 from sweep.plan import Plan
+from sweep.postprocess import POSTPROCESS, Footprints, tune
 from sweep.provenance import commit, provenance
 from sweep.records import Records
 from sweep.repeats import noise_sentence, repeat, repeat_values
@@ -73,10 +74,12 @@ def finish(
         raise StudyInvalid(f"no configuration could be trained on every fold: {'; '.join(failed.values())}")
     left = [member for member in compared if member.trial not in failed]
     names = {member.trial: _name(opened, member.trial) for member in left}
-    candidates = compare(
-        plan, [m for m in left if m.trial in trials], [m for m in left if m.trial not in trials], names, results
-    )
-    ensemble = write_ensemble(plan, candidates[-1], results)
+    scorer = Candidates(plan, {member.trial: member.config for member in left}, results)
+    candidates = scorer.compare(trials, names)
+    tuned = _tune(plan, trials, candidates[-1], results, records)
+    if tuned:
+        candidates = scorer.reweighed(candidates, tuned.selection)
+    ensemble = write_ensemble(plan, candidates[-1], tuned.advice if tuned else None, results)
     predicted = predict_final(ensemble, _final_scenes(plan.study), results, plan.study, budget)
     rows = leaderboard(opened)
     summary = {
@@ -85,10 +88,24 @@ def finish(
         "ended_by": ended_by,
         "spent": asdict(budget.spent),
         "noise": noise_sentence(repeats),
+        "postprocess": tuned.to_json() if tuned else None,
+        "tuning": tuned.sentence if tuned else "",
     }
     _publish(plan, opened, rows, candidates, summary, predicted, repeats, results, records)
     write_json(results / SUMMARY, summary)
     return summary
+
+
+def _tune(plan: Plan, trials: Sequence[int], chosen: Candidate, results: Path, records: Records) -> Footprints | None:
+    """Tune the way from the chosen ensemble's probs to footprints, unless the study does not want it."""
+    if not plan.study.postprocess.trials:
+        return None
+    thresholds: dict[int | None, float] = {fold.fold: fold.threshold for fold in chosen.scored.folds}
+    thresholds[None] = chosen.scored.threshold
+    tuned = tune(plan, trials, chosen.selection, thresholds, results)
+    tuned.record(records)
+    records.files([results / f"{POSTPROCESS}.csv"])
+    return tuned
 
 
 def _repeat(

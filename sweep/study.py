@@ -1,7 +1,7 @@
 """A study: what is searched, on what, and how far; checked before anything is spent."""
 
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,12 +13,14 @@ from sn7.pretrained import require_pretrained
 from sweep.searchtable import parse_search
 from sweep.space import Space, notebook_point
 
-__all__ = ["AUTO", "FREE", "TABLES", "Resources", "Study", "check_study"]
+__all__ = ["AUTO", "FREE", "TABLES", "Postprocess", "Resources", "Study", "check_study"]
 
-TABLES = ("study", "resources", "prices", "data", "train", "search", "start")
+TABLES = ("study", "resources", "prices", "data", "train", "search", "start", "postprocess")
 RESERVED = ("prepared", "mlartifacts", "mlflow.db")
 """Names of folders that results/ has besides one a study."""
 AUTO = "auto"
+OBJECTIVES = ("f1", "dice")
+"""What footprints can be tuned for."""
 MOST = 2**31 - 1
 LIMITS = {
     "trials": (1, MOST),
@@ -50,6 +52,20 @@ class Resources:
     def auto(self) -> bool:
         """Whether the share of a GPU is still to be measured."""
         return self.gpu == AUTO
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    """How the way from probs to footprints is tuned on out-of-fold probs, without training."""
+
+    objective: str = "f1"
+    """f1: F1 of footprints at IoU 0.25; dice: Dice of pixels."""
+    trials: int = 40
+    """Parameters that are tried for each fold on the other ones, and for all together; 0 tunes nothing."""
+    images_per_scene: int = 2
+    """Images, spread over a scene's months, that they are judged on."""
+    tta: bool = False
+    """Whether test-time augmentation is tried, too: eight times the inference, of these images and of later ones."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,7 @@ class Study:
     resources: Resources = field(default_factory=Resources)
     prices: dict[str, float] = field(default_factory=dict)
     """Dollars per node-hour by type of node; "default" stands for nodes of other types."""
+    postprocess: Postprocess = field(default_factory=Postprocess)
     data: str = ""
     """Folder of the data set, where the command line names none."""
     train: dict[str, Any] = field(default_factory=dict)
@@ -127,7 +144,8 @@ class Study:
     @property
     def limits(self) -> dict[str, Any]:
         """How much is to be done, and on what data, as plain values: with the same ones nothing is left to do."""
-        return {**{name: getattr(self, name) for name in FREE}, "data": self.data}
+        free = {name: getattr(self, name) for name in FREE}
+        return {**free, "data": self.data, "postprocess": asdict(self.postprocess)}
 
     def to_toml(self) -> dict[str, Any]:
         """Return the study as the tables of a study file, every default written out."""
@@ -141,6 +159,7 @@ class Study:
             "train": self.train,
             "search": self.search,
             "start": self.start,
+            "postprocess": asdict(self.postprocess),
         }
 
 
@@ -158,11 +177,20 @@ def check_study(study: Study) -> Study:
         raise StudyInvalid(f"study.refit = {study.refit} of study.trials = {study.trials}; wanted at most as many.")
     if study.validation != "folds":
         require_split_name(study.validation)
+    _check_postprocess(study.postprocess)
     _check_resources(study)
     _check_fields(study)
     _check_search(study)
     _check_start(study)
     return study
+
+
+def _check_postprocess(table: Postprocess) -> None:
+    if table.objective not in OBJECTIVES:
+        raise StudyInvalid(f"postprocess.objective = {table.objective!r}; wanted {' or '.join(OBJECTIVES)}.")
+    for name, low in (("trials", 0), ("images_per_scene", 1)):
+        if not low <= getattr(table, name) <= MOST:
+            raise StudyInvalid(f"postprocess.{name} = {getattr(table, name)}; wanted at least {low}.")
 
 
 def _check_resources(study: Study) -> None:

@@ -12,7 +12,7 @@ import tomli_w
 
 from sn7.errors import ConfigError, EncoderUnknown, ResultsConflict, SplitInvalid, StudyInvalid
 from sn7.files import atomic_file
-from sweep.study import FREE, TABLES, Resources, Study, check_study
+from sweep.study import FREE, TABLES, Postprocess, Resources, Study, check_study
 
 __all__ = ["check_same_study", "load_study", "save_study"]
 
@@ -55,11 +55,14 @@ def _from_tables(content: Mapping[str, Any]) -> Study:
     _typed(study, {f.name: f.type for f in fields(Study) if f.name in scalars}, "study")
     resources = dict(content.get("resources", {}))
     _typed(resources, {f.name: f.type for f in fields(Resources)}, "resources")
+    postprocess = dict(content.get("postprocess", {}))
+    _typed(postprocess, {f.name: f.type for f in fields(Postprocess)}, "postprocess")
     data = content.get("data", {})
     _typed(data, {"folder": str}, "data")
     return Study(
         **study,
         resources=Resources(**resources),
+        postprocess=Postprocess(**postprocess),
         prices=_prices(content["prices"]) if "prices" in content else {},
         data=data.get("folder", ""),
         train=dict(content.get("train", {})),

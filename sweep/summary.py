@@ -41,7 +41,7 @@ def closing(summary: Mapping[str, Any], rows: Sequence[Row], results: Path, ui: 
     lines = ["", "rank  trial  state      Dice   configuration", *(_line(row) for row in shown)]
     if len(rows) > len(shown):
         lines.append(f"… and {len(rows) - len(shown)} more")
-    lines += ["", headline(summary), *filter(None, [summary["noise"], summary.get("gain")]), ""]
+    lines += ["", headline(summary), *filter(None, [summary["noise"], summary.get("gain"), summary.get("tuning")]), ""]
     lines += [f"{what:12} {place}  ({note})" for what, place, note in places]
     lines += [f"skipped: {sentence}" for sentence in summary["skipped"]]
     if not summary["predicted"] and not summary["skipped"]:

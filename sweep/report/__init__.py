@@ -11,6 +11,7 @@ from sweep.report.cost import cost, origin
 from sweep.report.ensemble import ensemble
 from sweep.report.fields import fields
 from sweep.report.findings import Findings
+from sweep.report.footprints import footprints
 from sweep.report.outoffold import calibration, scenes, thresholds
 from sweep.report.page import Section, render
 from sweep.report.pictures import final_scenes, predictions
@@ -30,6 +31,7 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     thresholds,
     calibration,
     ensemble,
+    footprints,
     predictions,
     final_scenes,
     cost,
@@ -41,7 +43,7 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
 def write_report(findings: Findings, path: Path) -> None:
     """Write the report as one self-contained file, atomically."""
     sections = [section for make in SECTIONS if (section := make(findings))]
-    said = [headline(findings.summary), findings.summary["noise"], findings.summary["gain"]]
+    said = [headline(findings.summary), *(findings.summary[what] for what in ("noise", "gain", "tuning"))]
     html = render(findings.plan.study.name, " ".join(filter(None, said)), sections)
     with atomic_file(path) as temporary:
         temporary.write_text(html, encoding="utf-8")

@@ -10,6 +10,7 @@ from sn7.ensemble import fit_threshold, load_predictor, save_ensemble
 from sn7.errors import ModelInvalid
 from sn7.metrics import ThresholdCurve
 from sn7.modeldir import save_model
+from sn7.rules import PolygonRules
 from sn7.unet import build_unet
 
 CONFIG = TrainConfig(encoder="xresnet18", tile_size=32, precision="fp32")
@@ -52,6 +53,17 @@ def test_weights_say_what_each_member_counts(models: list[Path], tmp_path: Path)
     assert load_predictor(tmp_path / "ensemble").weights == [0.5, 0.5]
 
 
+def test_what_was_tuned_travels_with_it(models: list[Path], tmp_path: Path) -> None:
+    """Rules of polygons and the way to probs; without, the threshold and the other rules' own values."""
+    tuned = {"probs": "mean 3", "rules": {"threshold": 0.625, "min_area_m2": 55.0}}
+    save_ensemble(tmp_path / "ensemble", models[:1], 0.5, {}, None, tuned)
+    predictor = load_predictor(tmp_path / "ensemble")
+    assert (predictor.rules, predictor.way) == (PolygonRules(threshold=0.625, min_area_m2=55.0), "mean 3")
+    save_ensemble(tmp_path / "untuned", models[:1], 0.25, {})
+    predictor = load_predictor(tmp_path / "untuned")
+    assert (predictor.rules, predictor.way) == (PolygonRules(threshold=0.25), "plain")
+
+
 def test_an_ensemble_stands_alone(models: list[Path], tmp_path: Path) -> None:
     """It does not need its members' folders any more."""
     copies = tmp_path / "copies"
@@ -75,6 +87,10 @@ def test_an_ensemble_stands_alone(models: list[Path], tmp_path: Path) -> None:
         ('{"format": 2, "threshold": 0.5, "members": ["members/0"]}', "has weights None; wanted a number above 0"),
         ('{"format": 2, "threshold": 0.5, "members": ["a", "b"], "weights": [1]}', "each of its 2 members"),
         ('{"format": 2, "threshold": 0.5, "members": ["a"], "weights": [NaN]}', "has weights .nan.; wanted"),
+        (
+            '{"format": 2, "threshold": 0.5, "members": ["a"], "weights": [1], "tuned": {"rules": {"a": 1}}}',
+            "other rules than this version",
+        ),
     ],
 )
 def test_a_damaged_ensemble_is_refused(tmp_path: Path, content: str, said: str) -> None:

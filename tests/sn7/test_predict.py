@@ -12,6 +12,7 @@ from PIL import Image
 
 from sn7.errors import DataMissing, ImageUnreadable, ResultsConflict
 from sn7.predict import predict, predict_image
+from sn7.rules import PolygonRules
 
 REAL = Path(__file__).parents[3] / "shared/data/sn7_mini"
 SCENE = "L15-0331E-1257N_1327_3160_13"
@@ -24,6 +25,7 @@ class Brightness:
 
     name = "brightness"
     threshold = 0.5
+    rules = PolygonRules()
     window = 64
     channels = scale = 1
 

@@ -1,5 +1,6 @@
 import torch
 
+from sn7.rules import PolygonRules
 from sn7.symmetries import Symmetries
 
 
@@ -7,6 +8,7 @@ class Fake:
     """A predictor of any function."""
 
     name, threshold, window, channels, scale = "fake", 0.4, 64, 1, 1
+    rules = PolygonRules(threshold=0.4)
 
     def __init__(self, function) -> None:  # type: ignore[no-untyped-def]
         self.function, self.calls = function, 0
@@ -26,6 +28,7 @@ def test_what_knows_no_direction_stays() -> None:
     assert torch.allclose(tta.outputs(batch), batch[:, :1].float())
     assert fake.calls == 8
     assert (tta.name, tta.threshold, tta.window, tta.channels, tta.scale) == ("fake", 0.4, 64, 1, 1)
+    assert tta.rules == fake.rules
 
 
 def test_a_shift_becomes_the_mean_of_all_directions() -> None:

@@ -20,13 +20,13 @@ def _search(calls: list[tuple[float, int]], trials: int = 12, **about: Any) -> S
         calls.append((params["x"], fold))
         return 1 - abs(params["x"] - BEST[fold])
 
-    def suggest(trial: optuna.trial.BaseTrial) -> Params:
+    def suggest(trial: optuna.trial.BaseTrial, held_out: int | None) -> Params:
         return {"x": trial.suggest_float("x", 0, 1, step=0.1)}
 
     def score(counts: Sequence[float]) -> tuple[float, ...]:
         return (sum(counts) / len(counts),)
 
-    return Search("made-up", suggest, evaluate, score, ("mean",), {"x": 0.5}, trials, 0, about)
+    return Search("made-up", suggest, evaluate, score, ("mean",), lambda held_out: {"x": 0.5}, trials, 0, about)
 
 
 def test_a_fold_is_scored_with_what_the_others_found(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Study:
         rows = leaderboard(opened)
         best = rows[0]["trial"]
         candidates = [
-            Candidate(f"trial {trial}", {trial: 1.0}, self._scored(trial, 0.5 + 0.1 * (trial == best)), COST)
+            Candidate(f"trial {trial}", Selection({trial: 1.0}), self._scored(trial, 0.5 + 0.1 * (trial == best)), COST)
             for trial in sorted({0, best})
         ]
         candidates.append(replace(candidates[-1], name="ensemble"))
@@ -67,6 +67,7 @@ class Study:
             "notebook": next(row for row in rows if row["recipe"]),
             "ensemble": {"models": 2, "out_of_fold": candidates[-1].scored.counts.metrics()},
             "gain": "",
+            "tuning": "",
             "predicted": 3 if final else 0,
             "skipped": [],
             "ended_by": "trials",
@@ -193,7 +194,7 @@ def test_the_whole_report(study: Study, tmp_path: Path) -> None:
     assert page.loaded == []
     assert text.count("plotly.js v") == 1
     assert page.text.count("alert('x')") == 3 and hostile not in text  # headline, split, error
-    assert page.tags.count("section") == len(SECTIONS) - 1  # no seeds were repeated
+    assert page.tags.count("section") == len(SECTIONS) - 2  # no seeds were repeated, nothing was tuned
     assert page.tags.count("script") == 2 + text.count('class="plotly-graph-div"')
     assert text.count('class="plotly-graph-div"') == 10
     assert len(text.encode()) < 8e6

@@ -6,7 +6,7 @@ import pytest
 
 from sn7.errors import PretrainedUnusable, ResultsConflict, StudyInvalid
 from sweep.space import notebook_point
-from sweep.study import Resources
+from sweep.study import Postprocess, Resources
 from sweep.studyfile import check_same_study, load_study, save_study
 
 Write = Callable[..., Path]
@@ -298,9 +298,10 @@ def test_what_may_change_between_two_starts(everything: Path, tmp_path: Path) ->
         study,
         **{"trials": 9, "refit": 2, "repeats": 1, "patience": 0, "max_failures": 5, "data": "elsewhere"},
         **{"max_hours": 0.0, "max_gpu_hours": 0.0, "max_cost": 0.0, "prices": {}, "resources": Resources()},
+        postprocess=Postprocess(trials=5),
     )
     check_same_study(tmp_path / "results", more)
-    assert all(study.limits[name] != more.limits[name] for name in study.limits) and len(study.limits) == 9
+    assert all(study.limits[name] != more.limits[name] for name in study.limits) and len(study.limits) == 10
     assert replace(study, resources=Resources(), prices={}).limits == study.limits
 
 
