@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from statistics import fmean, median, quantiles
 
+from hosts import joining, load, scaling
 from runs import Bench, mlflow_server
 
 from sweep.cluster import start_ray, stop_ray
@@ -16,7 +17,9 @@ from sweep.records import default_tracking_uri
 
 __all__ = ["main"]
 
-PARTS = ("search", "overhead", "report")
+PARTS = ("search", "overhead", "report", "scaling", "joining", "load")
+SCALING_EPOCHS = 15
+"""Of a trial whose scaling is measured: two minutes, where real ones take some twenty."""
 EPOCHS, EPOCH_S = 5, 0.2
 """Of a trial whose overhead is measured."""
 REPORTS, REPORT_TRIALS, STOCK_REPORTS, STOCK_TRIALS = 20, 6, 5, 2
@@ -26,10 +29,11 @@ REPORTS, REPORT_TRIALS, STOCK_REPORTS, STOCK_TRIALS = 20, 6, 5, 2
 def main(description: str | None) -> None:
     """Print the tables, and the ratios."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help="search, overhead or report")
+    parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--rounds", type=int, default=3, help="of study and bare Tuner (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=8, help="of each in a round (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="the ratios as JSON, in the last line")
+    parser.add_argument("--epoch-s", type=float, default=8.0, help="of an epoch in scaling (default: %(default)g)")
     options = parser.parse_args()
     if wrong := set(options.parts) - set(PARTS):
         parser.error(f"{', '.join(wrong)}: wanted {', '.join(PARTS)}")
@@ -47,6 +51,13 @@ def main(description: str | None) -> None:
                     ratios |= report(bench)
         finally:
             stop_ray()
+    with tempfile.TemporaryDirectory(prefix="sn7-bench-") as folder:
+        if "scaling" in options.parts:
+            ratios |= scaling(Path(folder), SCALING_EPOCHS, options.epoch_s)
+        if "joining" in options.parts:
+            ratios |= joining(Path(folder, "joining"))
+        if "load" in options.parts:
+            ratios |= load(Path(folder, "load"))
     if options.json:
         print(json.dumps(ratios))
 

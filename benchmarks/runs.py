@@ -188,7 +188,7 @@ class Bench:
 
     def _finish(self, run: Run, trials: int, fit: StandIn) -> Run:
         run.beyond = run.wall / trials - fit.seconds / self.at_once
-        run.reports = [seconds for path in fit.times.iterdir() for seconds in json.loads(path.read_text())]
+        run.reports = [seconds for path in fit.times.glob("*.json") for seconds in json.loads(path.read_text())]
         return run
 
 

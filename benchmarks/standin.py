@@ -23,7 +23,7 @@ class StandIn:
     epochs: int
     epoch_s: float
     times: Path
-    """Folder that gets a file a trial, with the seconds that each of its reports took."""
+    """Folder that gets a file a trial, *.json, with the seconds that each of its reports took."""
 
     @property
     def seconds(self) -> float:
@@ -31,7 +31,8 @@ class StandIn:
         return self.epochs * self.epoch_s
 
     def __call__(self, config: Any, prepared: Any, split: Any, out: Path, report: Report, *_: Any, **__: Any) -> None:
-        """Do as `train` does, with its arguments: sleep, report, leave a history."""
+        """Do as `train` does, with its arguments: sleep, report, leave a history. Note when it began."""
+        (self.times / f"began-{uuid.uuid4().hex}").write_text(str(time.time()))
         write_rows(out / "history.csv", self.run(report))
 
     def run(self, report: Report) -> list[EpochMetrics]:

@@ -36,7 +36,7 @@ def place() -> Place:
 def keep_to_share() -> None:
     """Hold this process to its share of the GPU: what asks for more memory runs out of its own, not its neighbours'."""
     share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
-    if 0 < share < 1:
+    if 0 < share < 1 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(share)
 
 

@@ -60,13 +60,15 @@ class Nodes:
         for host in list(self.processes):
             self.kill(host)
 
-    def add(self, host: str, *options: str, within: Sequence[str] = (), gpus: float = 0, **variables: str) -> None:
+    def add(
+        self, host: str, *options: str, within: Sequence[str] = (), cpus: int = 1, gpus: int = 0, **variables: str
+    ) -> None:
         """Start a worker node on an address, with environment variables of its own.
 
         `options` are further ones of `ray start`, and `within` is the command that runs it, as in another namespace.
         """
-        fake = [f"--num-gpus={gpus:g}"] if gpus else []
-        self._start(host, within, f"--address={self.address}", "--num-cpus=1", *fake, *options, **variables)
+        has = [f"--num-cpus={cpus}", f"--num-gpus={gpus}"]
+        self._start(host, within, f"--address={self.address}", *has, *options, **variables)
 
     def _start(self, host: str, within: Sequence[str], *options: str, **variables: str) -> None:
         """Start a node and wait until it has joined; one that gives up on a busy machine is started again."""

@@ -117,12 +117,12 @@ def test_four_hosts_of_which_two_are_lost(place: Path) -> None:
             assert next((place / "lost/hosts/trials" / f"{given_up:04d}").glob("*/checkpoint.pt"))
             nodes.kill(HOSTS[0])
             nodes.kill(HOSTS[1])
-            assert driver.wait(timeout=900) == 0, log.read_text()[-3000:]
+            assert driver.wait(timeout=1800) == 0, log.read_text()[-3000:]
     ended = trials(place, "lost")
     assert [trial.state.name for trial in ended] == ["COMPLETE"] * 6
     assert [trial.user_attrs.get("failures", 0) for trial in ended] == [0] * 6
     assert preempted(place, "lost") == 2
     with driving(place, "whole") as driver:
-        assert driver.wait(timeout=900) == 0, (place / "whole.log").read_text()[-3000:]
+        assert driver.wait(timeout=1800) == 0, (place / "whole.log").read_text()[-3000:]
     assert preempted(place, "whole") == 0
     assert leaderboard(place, "lost") == leaderboard(place, "whole")

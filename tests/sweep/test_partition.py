@@ -80,7 +80,7 @@ def test_late_writes_of_a_worker_that_was_cut_off(tmp_path: Path) -> None:
             os.kill(worker, signal.SIGSTOP)  # as if its epoch were a long one
             there.cut()
             nodes.add(SECOND)
-            assert driver.wait(timeout=900) == 0, log.read_text()[-3000:]
+            assert driver.wait(timeout=1800) == 0, log.read_text()[-3000:]
             final = newest(base)
             assert final.name == "random-0.attempt-2" and not base.exists()
             before = _content(results)
