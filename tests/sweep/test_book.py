@@ -388,6 +388,18 @@ def test_a_full_disk_ends_the_search_in_order(desk: Desk) -> None:
     assert desk.book.next("b") is None and desk.book.done
 
 
+def test_a_machine_that_cannot_take_part_ends_the_search(desk: Desk) -> None:
+    """In order, with the reason; the trial is to be done as before."""
+    desk.start("a")
+    desk.start("b")
+    desk.book.failed("a", Failure("unfit", "does not share the driver's folder", ""))
+    assert (desk.book.over, desk.book.unfit) == ("unfit node", "does not share the driver's folder")
+    assert not desk.epoch("b", 0.5) and not desk.book.done  # b has a checkpoint, and ends with it
+    desk.book.ended("b")
+    assert desk.book.done and desk.states() == {0: "PREEMPTED", 1: "PREEMPTED"}
+    assert desk.opened.trials[0].user_attrs["preempted"] == 1
+
+
 def test_tune_may_start_an_attempt_again_by_itself(desk: Desk) -> None:
     """After a notice that its machine is taken away: counted, the same attempt goes on."""
     desk.start("a")

@@ -73,6 +73,11 @@ def trials(place: Path, results: str) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="hosts", storage=storage).trials
 
 
+def running(place: Path, results: str) -> list[optuna.trial.FrozenTrial]:
+    """Return the trials that train now."""
+    return [trial for trial in trials(place, results) if trial.state.name == "RUNNING" and trial.intermediate_values]
+
+
 def wait_until(reached: Callable[[], bool], driver: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until this is true while the driver runs."""
     deadline = time.monotonic() + 400
@@ -99,8 +104,7 @@ def test_four_hosts_of_which_two_are_lost(place: Path) -> None:
             nodes.add(host)
         with driving(place, "lost", nodes) as driver:
             log = place / "lost.log"
-            busy = lambda: [t for t in trials(place, "lost") if t.state.name == "RUNNING" and t.intermediate_values]  # noqa: E731
-            wait_until(lambda: len(busy()) == len(HOSTS), driver, log)
+            wait_until(lambda: len(running(place, "lost")) == len(HOSTS), driver, log)
             watcher = [sys.executable, "-m", "sweep.spot", "--address", nodes.address, "--node-ip", HOSTS[0]]
             metadata.take_away("2026-01-01T00:02:00Z")
             done = subprocess.run(
@@ -126,3 +130,14 @@ def test_four_hosts_of_which_two_are_lost(place: Path) -> None:
         assert driver.wait(timeout=1800) == 0, (place / "whole.log").read_text()[-3000:]
     assert preempted(place, "whole") == 0
     assert leaderboard(place, "lost") == leaderboard(place, "whole")
+
+
+def test_two_trials_share_a_gpu(place: Path) -> None:
+    """A host with a GPU, here one in name only: two trials that want half of it run side by side, a third waits."""
+    text = STUDY.replace("[train]", "[resources]\ngpu = 0.5\ncpu = 1\n\n[train]").replace("trials = 6", "trials = 3")
+    (place / "study.toml").write_text(text)
+    with Nodes(place / "nodes.log", HEAD) as nodes:
+        nodes.add(HOSTS[0], cpus=4, gpus=1)
+        with driving(place, "shared", nodes) as driver:
+            wait_until(lambda: len(running(place, "shared")) == 2, driver, place / "shared.log")
+            assert len([t for t in trials(place, "shared") if t.state.name == "RUNNING"]) == 2
