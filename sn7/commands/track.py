@@ -46,10 +46,12 @@ def run(options: argparse.Namespace) -> str:
         for scene in report.scenes
     ]
     scenes = report.scenes
+    lines += [f"left out: {path}, a map pooled over the months" for scene in scenes for path in scene.left_out]
     lines.append(
         f"{options.out}: {counted(sum(scene.months for scene in scenes), 'month')} of "
         f"{counted(len(scenes), 'scene')} tracked, {counted(sum(scene.buildings for scene in scenes), 'building')} in "
-        f"{counted(sum(scene.footprints for scene in scenes), 'footprint')}; no month skipped"
+        f"{counted(sum(scene.footprints for scene in scenes), 'footprint')}; "
+        f"{counted(sum(len(scene.left_out) for scene in scenes), 'file')} left out"
     )
     return "\n".join(lines)
 

@@ -32,7 +32,7 @@ class TrackConfig(Fields):
         0.7, "smoothed probs from here on are seeds, and what has several is parted between them (0: nothing)", 0.0, 1.0
     )
     seed_smoothing: float = field(0.5, "standard deviation, px, by which probs are smoothed for seeds", 0.0, 10.0)
-    min_area_px: float = field(4.0, "smallest footprint, px²", 0.0, 10_000.0)
+    min_area_px: float = field(4.0, "smallest footprint, px² of the probs' grid", 0.0, 10_000.0)
     min_months: int = field(
         2, "months in which a building must be seen; with fewer it is a ghost, and dropped", 1, 1000
     )

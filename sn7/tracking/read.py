@@ -30,6 +30,8 @@ class SceneFiles:
     folder: Path
     months: dict[str, Path]
     """By date, YYYY-MM."""
+    left_out: tuple[Path, ...] = ()
+    """Maps that `sn7 predict --pool` made of all months; they have the scene's name."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,18 @@ class SceneMonths:
     crs: CRS
     threshold: float | None
     """That of the model, where the probs carry it."""
+
+    @property
+    def to_image(self) -> Affine:
+        """Column and row → those of the scene's images, to which the challenge's CSV refers: probs may be finer.
+
+        The name of the scene tells where these lie; where it does not, the probs count as not finer.
+        """
+        tile = scene_tile(self.months.scene)
+        if tile is None or self.crs != CRS.from_epsg(3857):
+            return Affine.identity()
+        found = ~tile.transform @ self.transform
+        return Affine.identity() if found.almost_equals(Affine.identity(), 1e-3) else found
 
 
 def find_scenes(folder: Path) -> list[SceneFiles]:
@@ -83,7 +97,8 @@ def _scene(folder: Path) -> SceneFiles | None:
         return None
     months: dict[str, Path] = {}
     scenes: dict[str, Path] = {}
-    for path in chosen:
+    pooled = tuple(path for path in chosen if path.stem == folder.name)
+    for path in (path for path in chosen if path not in pooled):
         parsed = parse_image_name(path.stem.removesuffix("_Buildings"))
         if parsed is None:
             raise MonthsInvalid(
@@ -102,11 +117,12 @@ def _scene(folder: Path) -> SceneFiles | None:
             )
         months[date] = path
     if len(months) < 2:
+        found = f"one month, {next(iter(months))}" if months else "a map pooled over the months and no month"
         raise MonthsInvalid(
-            f"{folder} has one month of scene {next(iter(scenes))}, {next(iter(months))}; wanted two at least, since "
-            "a track leads from one month to another: predict more images of it."
+            f"{folder} has {found}; wanted two months at least, since a track leads from one to another: predict more "
+            "images of the scene."
         )
-    return SceneFiles(next(iter(scenes)), folder, dict(sorted(months.items())))
+    return SceneFiles(next(iter(scenes)), folder, dict(sorted(months.items())), pooled)
 
 
 def read_months(files: SceneFiles) -> SceneMonths:

@@ -7,11 +7,14 @@ OUT/tracks.csv                the challenge's CSV, of all scenes
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyogrio
+import shapely.affinity
+from affine import Affine
 from tqdm import tqdm
 
 from sn7.challenge import Tracks, image_name, write_csv
@@ -42,6 +45,8 @@ class SceneReport:
     invalid_share: float
     """Share of all pixels of all months that is not valid."""
     threshold: float
+    left_out: tuple[Path, ...]
+    """Files that are no month's."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,16 @@ def _track_each(
         found = track(read.months, config)
         tables = as_tables(found, read.transform, read.crs)
         _write_scene(out / files.scene, files, read, config, tables)
-        reports.append(_report(read, found, config))
-        yield found.tracks
+        reports.append(_report(files, read, found, config))
+        yield _in_image_pixels(found.tracks, read.to_image)
+
+
+def _in_image_pixels(tracks: Tracks, to_image: Affine) -> Tracks:
+    if to_image.is_identity:
+        return tracks
+    matrix = to_image.to_shapely()
+    outlines = [shapely.affinity.affine_transform(outline, matrix) for outline in tracks.geometry]
+    return replace(tracks, geometry=np.array(outlines, object))
 
 
 def _write_scene(folder: Path, files: SceneFiles, read: SceneMonths, config: TrackConfig, tables: Tables) -> None:
@@ -109,7 +122,7 @@ def _about(files: SceneFiles, read: SceneMonths, config: TrackConfig, tables: Ta
     }
 
 
-def _report(read: SceneMonths, found: Buildings, config: TrackConfig) -> SceneReport:
+def _report(files: SceneFiles, read: SceneMonths, found: Buildings, config: TrackConfig) -> SceneReport:
     tracks = found.tracks
     return SceneReport(
         scene=tracks.scene,
@@ -120,4 +133,5 @@ def _report(read: SceneMonths, found: Buildings, config: TrackConfig) -> SceneRe
         bridged=int((~found.seen[tracks.ids - 1, tracks.month]).sum()),
         invalid_share=1 - float(read.months.valid_share.mean()),
         threshold=config.threshold,
+        left_out=files.left_out,
     )

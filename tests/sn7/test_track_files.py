@@ -111,6 +111,24 @@ def test_polygons_alone(scene: Path, tmp_path: Path) -> None:
     assert shapely.hausdorff_distance(twice.geometry.array, once.geometry.array).max() < 0.5  # a tenth of a pixel
 
 
+def test_finer_probs(scene: Path, tmp_path: Path, grid: Grid, capsys: pytest.CaptureFixture[str]) -> None:
+    """Probs at half the pixel size: the CSV is in pixels of the image all the same. A pooled map is no month."""
+    transform = grid(100, 3000) @ Affine.scale(0.5)
+    for path in scene.iterdir():
+        with rasterio.open(path) as source:
+            probs = source.read(1).repeat(2, axis=0).repeat(2, axis=1)
+        write_probs(path, probs, transform)
+    write_probs(scene / f"{SCENE}.tif", probs, transform)
+    assert main(["track", str(scene), str(tmp_path / "out")]) == 0
+    assert f"left out: {scene / SCENE}.tif" in capsys.readouterr().out
+    tracks = read_csv(tmp_path / "out" / "tracks.csv")[SCENE]
+    assert tracks.geometry[0].bounds == pytest.approx((2, 2, 6, 6), abs=0.1)
+    buildings = gpd.read_file(tmp_path / "out" / SCENE / f"{SCENE}.gpkg", layer="buildings")
+    x, y = transform @ (4, 4)
+    side = 8 * transform.a
+    assert buildings.geometry[0].bounds == pytest.approx((x, y - side, x + side, y), abs=0.1 * side)
+
+
 def test_several_scenes(scene: Path, tmp_path: Path, grid: Grid) -> None:
     """The parent folder: one folder each, all in one CSV."""
     other = "L15-0002E-0001N_200_3000_13"
@@ -129,7 +147,7 @@ def test_several_scenes(scene: Path, tmp_path: Path, grid: Grid) -> None:
     ("damage", "said"),
     [
         ("name", "has a name that does not tell its scene and month; wanted global_monthly_YYYY_MM_mosaic_<scene>.tif"),
-        ("month", "has one month of scene"),
+        ("month", "has one month, 2020-01; wanted two months at least"),
         ("twice", "are of one month, 2020-01; wanted each month once"),
         ("scenes", "are of two scenes; wanted the months of one scene in a folder"),
         ("empty", "holds no predictions; wanted probs"),
