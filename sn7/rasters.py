@@ -70,6 +70,8 @@ class RasterProbs:
     crs: CRS
     threshold: float | None
     """That of the model, where the file's tags have it."""
+    separation: npt.NDArray[np.float32] | None = None
+    """(2, height, width), boundary and contact, 0 to 1, where the file has such bands."""
 
 
 def read_image(path: Path) -> RasterImage:
@@ -111,13 +113,23 @@ def read_probs(path: Path, masks: bool = False) -> RasterProbs:
             probs[probs == np.float32(source.nodata)] = np.nan
         tag = source.tags().get("THRESHOLD")
         transform, crs = source.transform, source.crs
+        parted = source.descriptions[1:] == ("boundary", "contact")
+        separation = source.read((2, 3), out_dtype="float32") if parted else None
     if np.nanmin(probs, initial=0) < 0 or np.nanmax(probs, initial=0) > 1:
         wanted = "probs, 0 to 1, or a mask of 0, 1 and a nodata value" if masks else "probs, 0 to 1"
         raise ImageUnreadable(
             f"{path} has values from {np.nanmin(probs):g} to {np.nanmax(probs):g}; wanted {wanted}: "
             "give what `sn7 predict` wrote."
         )
-    return RasterProbs(probs, transform, crs, float(tag) if tag else None)
+    return RasterProbs(probs, transform, crs, _number(tag), separation)
+
+
+def _number(tag: str | None) -> float | None:
+    """Return the number that a tag is; None where there is none, or it is no number."""
+    try:
+        return float(tag) if tag else None
+    except ValueError:
+        return None
 
 
 def read_udm(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -32,6 +32,8 @@ class TrackConfig(Fields):
         0.7, "smoothed probs from here on are seeds, and what has several is parted between them (0: nothing)", 0.0, 1.0
     )
     seed_smoothing: float = field(0.5, "standard deviation, px, by which probs are smoothed for seeds", 0.0, 10.0)
+    boundary_share: float = field(0.5, "how much of a boundary output, if any, is taken off for seeds", 0.0, 1.0)
+    contact_share: float = field(1.0, "how much of a contact output, if any, is taken off for seeds", 0.0, 1.0)
     min_area_px: float = field(4.0, "smallest footprint, px² of the probs' grid", 0.0, 10_000.0)
     min_months: int = field(
         2, "months in which a building must be seen; with fewer it is a ghost, and dropped", 1, 1000
@@ -62,7 +64,13 @@ class TrackConfig(Fields):
     @property
     def polygon_rules(self) -> PolygonRules:
         """How probs become footprints."""
-        return PolygonRules(threshold=self.threshold, seed_level=self.seed_level, seed_smoothing=self.seed_smoothing)
+        return PolygonRules(
+            threshold=self.threshold,
+            seed_level=self.seed_level,
+            seed_smoothing=self.seed_smoothing,
+            boundary_share=self.boundary_share,
+            contact_share=self.contact_share,
+        )
 
     @property
     def present_level(self) -> float:

@@ -4,7 +4,7 @@ What costs most and depends on no rule is done here, once: of probs, only the pi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -37,6 +37,8 @@ class Months:
     """(T, K), 0 where invalid."""
     known: Mask
     """(T, K), `valid` at these pixels."""
+    separation: Probs | None = None
+    """(2, K), boundary and contact, means over the valid months, of models that have such outputs."""
     polygons: tuple[Geometries, ...] | None = None
     """Of each month, in pixel coordinates, where the months are given as polygons."""
 
@@ -51,9 +53,12 @@ class Months:
         return self.valid.mean(axis=(1, 2))
 
     @classmethod
-    def of_probs(cls, scene: str, dates: Sequence[str], probs: Sequence[Probs]) -> "Months":
+    def of_probs(
+        cls, scene: str, dates: Sequence[str], probs: Sequence[Probs], separation: Probs | None = None
+    ) -> "Months":
         """Return the months of probs, float32 (h, w) each, NaN where invalid; or of an array (T, h, w).
 
+        `separation` (2, h, w) are boundary and contact, summed over the months, 0 where one is invalid.
         Raises MonthsInvalid for months that are not in order, are fewer than two, or differ in size.
         """
         _check(scene, dates, [month.shape for month in probs])
@@ -63,7 +68,10 @@ class Months:
             np.fmax(highest, month, out=highest)
         pixels = np.flatnonzero(highest >= FLOOR)
         kept = np.stack([np.nan_to_num(month.ravel()[pixels]) for month in probs]).astype(np.float32, copy=False)
-        return cls(scene, tuple(dates), valid, pixels, kept, valid.reshape(len(valid), -1)[:, pixels])
+        known = valid.reshape(len(valid), -1)[:, pixels]
+        if separation is not None:
+            separation = separation.reshape(2, -1)[:, pixels] / known.sum(axis=0, dtype=np.float32)
+        return cls(scene, tuple(dates), valid, pixels, kept, known, separation)
 
     @classmethod
     def of_polygons(
@@ -81,7 +89,7 @@ class Months:
             for shapes in polygons
         ]
         found = cls.of_probs(scene, dates, votes)
-        return cls(scene, found.dates, found.valid, found.pixels, found.probs, found.known, tuple(polygons))
+        return replace(found, polygons=tuple(polygons))
 
     def spread(self, values: Probs) -> Probs:
         """Return values (K,) of the pixels as a map (h, w), 0 elsewhere."""

@@ -45,9 +45,14 @@ def _highest(months: Months, at_least: Probs, valid: Probs, doubt: float, step: 
     return highest
 
 
-def regions(probs: Probs, config: TrackConfig) -> tuple[Labels, Geometries]:
-    """Return labels (h, w), 0 for no building, and the outline of label i + 1 at place i, in pixel coordinates."""
-    _, labels = label_regions(probs[None], config.polygon_rules)
+def regions(months: Months, values: Probs, config: TrackConfig) -> tuple[Labels, Geometries]:
+    """Return the buildings of one map of probs, whose values (K,) at the pixels that could be building are given.
+
+    That is labels (h, w), 0 for no building, and the outline of label i + 1 at place i, in pixel coordinates.
+    """
+    probs = months.spread(values)
+    separation = () if months.separation is None else map(months.spread, months.separation)
+    _, labels = label_regions(np.stack([probs, *separation]), config.polygon_rules)
     geometry, _ = outlines(labels, probs, config.threshold)  # one each, in order
     kept = shapely.area(geometry) >= config.min_area_px
     numbers = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)

@@ -133,17 +133,22 @@ def read_months(files: SceneFiles) -> SceneMonths:
     """
     if next(iter(files.months.values())).suffix == ".geojson":
         return _read_polygons(files)
-    rasters: list[RasterProbs] = []
-    for path in files.months.values():
-        rasters.append(read_probs(path))
-        _require_one_grid(path, rasters[-1], next(iter(files.months.values())), rasters[0])
-    months = Months.of_probs(files.scene, list(files.months), [raster.probs for raster in rasters])
-    first = rasters[0]
+    paths = list(files.months.values())
+    first = read_probs(paths[0])
+    probs, separation = [first.probs], None if first.separation is None else np.nan_to_num(first.separation)
+    for path in paths[1:]:
+        raster = read_probs(path)
+        _require_one_grid(path, raster, paths[0], first)
+        probs.append(raster.probs)
+        if separation is not None and raster.separation is not None:
+            separation += np.nan_to_num(raster.separation)
+    months = Months.of_probs(files.scene, list(files.months), probs, separation)
     return SceneMonths(months, first.transform, first.crs, first.threshold)
 
 
 def _require_one_grid(path: Path, raster: RasterProbs, first_path: Path, first: RasterProbs) -> None:
     for name, found, wanted in (
+        ("bands", _bands(raster), _bands(first)),
         ("size", _size(raster.probs), _size(first.probs)),
         ("CRS", raster.crs.to_string(), first.crs.to_string()),
         ("geotransform", _grid(raster.transform), _grid(first.transform)),
@@ -153,6 +158,10 @@ def _require_one_grid(path: Path, raster: RasterProbs, first_path: Path, first: 
                 f"{path} has the {name} {found}, but {first_path.name} {wanted}; wanted one grid for all months of a "
                 "scene: predict it again from images of one grid."
             )
+
+
+def _bands(raster: RasterProbs) -> str:
+    return "probs" if raster.separation is None else "probs, boundary and contact"
 
 
 def _size(probs: npt.NDArray[np.float32]) -> str:

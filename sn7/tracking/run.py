@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sn7.challenge import Tracks, image_name, write_csv
 from sn7.files import atomic_dir, write_json
-from sn7.tracking.config import TrackConfig
+from sn7.tracking.config import FLOOR, TrackConfig
 from sn7.tracking.read import SceneFiles, SceneMonths, find_scenes, read_months
 from sn7.tracking.tables import Tables, as_tables
 from sn7.tracking.track import Buildings, track
@@ -76,7 +76,7 @@ def _track_each(
 ) -> Iterator[Tracks]:
     for files in scenes:
         read = read_months(files)
-        base = TrackConfig() if read.threshold is None else TrackConfig(threshold=read.threshold)
+        base = TrackConfig() if read.threshold is None else TrackConfig(threshold=min(max(read.threshold, FLOOR), 0.99))
         config = TrackConfig.from_dict(rules, base)
         found = track(read.months, config)
         tables = as_tables(found, read.transform, read.crs)

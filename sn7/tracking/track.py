@@ -51,7 +51,7 @@ def track(months: Months, config: TrackConfig) -> Buildings:
 
 
 def _pool(months: Months, config: TrackConfig) -> Buildings:
-    labels, outlines = regions(months.spread(pooled(months, config)), config)
+    labels, outlines = regions(months, pooled(months, config), config)
     probs = mean_probs(months, labels, config.min_valid)
     found = lifetimes(probs, config)
     kept = np.flatnonzero(found.kept)
@@ -97,7 +97,7 @@ def _polygons(months: Months, month: int, config: TrackConfig) -> Polygons:
         outlines = repair(months.polygons[month])
         outlines = outlines[~shapely.is_empty(outlines) & (shapely.area(outlines) >= config.min_area_px)]
         return outlines, np.ones(len(outlines), np.float32)
-    labels, outlines = regions(months.spread(months.probs[month]), config)
+    labels, outlines = regions(months, months.probs[month], config)
     return outlines, mean_probs(months, labels, config.min_valid)[:, month]
 
 

@@ -129,6 +129,25 @@ def test_finer_probs(scene: Path, tmp_path: Path, grid: Grid, capsys: pytest.Cap
     assert buildings.geometry[0].bounds == pytest.approx((x, y - side, x + side, y), abs=0.1 * side)
 
 
+def test_separation_bands(tmp_path: Path, grid: Grid) -> None:
+    """They are read with the probs, of which the mean over the valid months is taken; a month without them is told."""
+    bands = np.stack([np.full((8, 8), value, np.float32) for value in (0.9, 0.2, 0.4)])
+    for month in (1, 2):
+        path = tmp_path / f"{name(month)}.tif"
+        bands[:, 0, :month] = np.nan
+        profile = {"driver": "GTiff", "count": 3, "height": 8, "width": 8, "dtype": "float32", "crs": "EPSG:3857"}
+        with rasterio.open(path, "w", **profile, transform=grid(100, 3000)) as file:
+            file.write(bands)
+            file.descriptions = ("probs", "boundary", "contact")
+    found = read_months(*find_scenes(tmp_path)).months
+    assert found.separation is not None
+    assert np.allclose(found.separation[0], 0.2) and np.allclose(found.separation[1], 0.4)
+    assert len(found.pixels) == 63  # one is never valid
+    write_probs(path, bands[0], grid(100, 3000))
+    with pytest.raises(MonthsInvalid, match=r"has the bands probs, but .* probs, boundary and contact"):
+        read_months(*find_scenes(tmp_path))
+
+
 def test_several_scenes(scene: Path, tmp_path: Path, grid: Grid) -> None:
     """The parent folder: one folder each, all in one CSV."""
     other = "L15-0002E-0001N_200_3000_13"

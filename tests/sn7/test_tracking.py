@@ -162,6 +162,19 @@ def test_neighbours_are_parted(config: TrackConfig) -> None:
 
 
 @BOTH
+def test_contact_parts_neighbours(config: TrackConfig) -> None:
+    """Two squares that touch, probs alike all over: the contact output, of a month or of its sum, parts them."""
+    probs = scene(4, (HOUSE, range(4)), ((2, 7), range(4)))
+    probs[:, 2:6, 6] = 0.9
+    separation = np.zeros((2, 16, 20), np.float32)
+    separation[1, 2:6, 6] = 0.8 * 4
+    dates = [f"2020-0{month}" for month in range(1, 5)]
+    for given, expected in ((None, 1), (separation, 2)):
+        found = track(Months.of_probs(SCENE, dates, probs, given), dataclasses.replace(config, seed_level=0.6))
+        assert len(found.ids) == expected
+
+
+@BOTH
 def test_polygons_in_place_of_probs(config: TrackConfig) -> None:
     """The same squares as polygons give the same buildings; a month without one is nothing special."""
     house, new = shapely.box(2, 2, 6, 6), shapely.box(10, 2, 14, 6)
