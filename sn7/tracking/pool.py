@@ -24,13 +24,16 @@ Geometries = npt.NDArray[np.object_]
 def pooled(months: Months, config: TrackConfig) -> Probs:
     """Return each pixel's (K,) highest mean of probs over a run that ends with the last or begins with the first month.
 
+    The latter only where the rules let a building be gone at the end.
     A run of k of the pixel's n valid months is lowered by `pool_doubt` · (1 / √k - 1 / √n), as the error of a mean is
     the larger the fewer there are; it has `pool_months` valid months, or half of what the pixel has where that is less.
     """
     valid = months.known.sum(axis=0).astype(np.float32)
     at_least = np.minimum(np.ceil(valid / 2), config.pool_months).clip(1)
-    ways = (_highest(months, at_least, valid, config.pool_doubt, step) for step in (-1, 1))
-    return np.maximum(*ways)
+    found = _highest(months, at_least, valid, config.pool_doubt, -1)
+    if config.gone_months < len(months.dates):
+        found = np.maximum(found, _highest(months, at_least, valid, config.pool_doubt, 1))
+    return found
 
 
 def _highest(months: Months, at_least: Probs, valid: Probs, doubt: float, step: int) -> Probs:

@@ -6,10 +6,10 @@ OUT/<scene>/track.json        months, their valid share, and the rules
 OUT/tracks.csv                the challenge's CSV, of all scenes
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyogrio
@@ -66,13 +66,14 @@ def track_folder(predictions: Path, out: Path, rules: Mapping[str, Any] | None =
     TrackConfig.from_dict(rules or {})
     scenes = find_scenes(predictions)
     reports: list[SceneReport] = []
-    with tqdm(scenes, desc="track", unit="scene", disable=None) as bar:
-        write_csv(out / "tracks.csv", _track_each(bar, out, rules or {}, reports))
+    months = sum(len(files.months) for files in scenes)
+    with tqdm(total=months, desc="track", unit="month", disable=None) as bar:
+        write_csv(out / "tracks.csv", _track_each(scenes, out, rules or {}, reports, bar))
     return TrackReport(tuple(reports))
 
 
 def _track_each(
-    scenes: "tqdm[SceneFiles]", out: Path, rules: Mapping[str, Any], reports: list[SceneReport]
+    scenes: Sequence[SceneFiles], out: Path, rules: Mapping[str, Any], reports: list[SceneReport], bar: "tqdm[NoReturn]"
 ) -> Iterator[Tracks]:
     for files in scenes:
         read = read_months(files)
@@ -80,7 +81,7 @@ def _track_each(
         config = TrackConfig.from_dict(rules, base)
         found = track(read.months, config)
         tables = as_tables(found, read.transform, read.crs)
-        _write_scene(out / files.scene, files, read, config, tables)
+        _write_scene(out / files.scene, files, read, config, tables, bar)
         reports.append(_report(files, read, found, config))
         yield _in_image_pixels(found.tracks, read.to_image)
 
@@ -93,10 +94,13 @@ def _in_image_pixels(tracks: Tracks, to_image: Affine) -> Tracks:
     return replace(tracks, geometry=np.array(outlines, object))
 
 
-def _write_scene(folder: Path, files: SceneFiles, read: SceneMonths, config: TrackConfig, tables: Tables) -> None:
+def _write_scene(
+    folder: Path, files: SceneFiles, read: SceneMonths, config: TrackConfig, tables: Tables, bar: "tqdm[NoReturn]"
+) -> None:
     with atomic_dir(folder) as temporary:
         for date, footprints in tables.footprints.items():
             write_geojson(footprints, temporary / f"{image_name(files.scene, date)}.geojson")
+            bar.update()
         package = temporary / f"{files.scene}.gpkg"
         # through Arrow, which keeps dates without a time of day
         dates = tables.buildings.astype(dict.fromkeys(DATES, "date32[day][pyarrow]"))
