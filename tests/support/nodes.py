@@ -53,7 +53,11 @@ class Nodes:
         return f"{self.head}:{self.port}"
 
     def __enter__(self) -> "Nodes":
-        self._start(self.head, [], "--head", f"--port={self.port}", "--num-cpus=0", *self.options)
+        try:
+            self._start(self.head, [], "--head", f"--port={self.port}", "--num-cpus=0", *self.options)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -73,7 +77,7 @@ class Nodes:
     def _start(self, host: str, within: Sequence[str], *options: str, **variables: str) -> None:
         """Start a node and wait until it has joined; one that gives up on a busy machine is started again."""
         command = [*within, *RAY, *options, f"--node-ip-address={host}", "--block", "--disable-usage-stats"]
-        for _ in range(3):
+        for _ in range(6):
             path = self.log.with_name(f"{self.log.stem}-{host}-{time.monotonic_ns()}.log")
             with path.open("wb") as log:
                 process = subprocess.Popen(
