@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sn7.files import require_writable
 
-__all__ = ["Superseded", "claim", "newest", "number", "remove_older", "require_newest"]
+__all__ = ["Superseded", "claim", "newest", "number", "remove_older", "require_newest", "training"]
 
 LATER = re.compile(r"(.+)\.attempt-(\d+)")
 CLAIMED = ".attempt"
@@ -43,6 +43,12 @@ def number(folder: Path) -> int:
     """Return which attempt's folder this is, from 1."""
     later = LATER.fullmatch(folder.name)
     return int(later[2]) if later else 1
+
+
+def training(folder: Path) -> Path:
+    """Return the folder by which a training is known, that of its first attempt, for the folder of any attempt."""
+    later = LATER.fullmatch(folder.name)
+    return folder.with_name(later[1]) if later else folder
 
 
 def _numbered(base: Path, wanted: int) -> Path:
@@ -99,8 +105,7 @@ def _remove(path: Path) -> None:
 
 def require_newest(folder: Path) -> None:
     """Raise Superseded where there is a newer attempt than that of `folder`."""
-    later = LATER.fullmatch(folder.name)
-    now = newest(folder.with_name(later[1]) if later else folder)
+    now = newest(training(folder))
     if number(now) > number(folder):
         raise Superseded(f"attempt {number(now)} has begun, and this is attempt {number(folder)}")
 
@@ -115,7 +120,7 @@ def remove_older(base: Path) -> None:
 
 def _attempts(base: Path) -> list[Path]:
     there = base.parent.iterdir() if base.parent.is_dir() else ()
-    return [path for path in there if path == base or ((later := LATER.fullmatch(path.name)) and later[1] == base.name)]
+    return [path for path in there if training(path) == base]
 
 
 def _link(source: Path, target: Path) -> None:

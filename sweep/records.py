@@ -15,6 +15,7 @@ from typing import Any
 
 from sn7.errors import ResultsConflict, TrackingUnavailable
 from sweep.delivery import REFUSED, Delivery
+from sweep.fence import training
 from sweep.journal import JOURNAL, Journal, Run, read_header, read_lines
 from sweep.server import check_address, connect
 
@@ -123,7 +124,7 @@ class Records:
             self.journal.append("text", run, name="error.txt", text=error)
         for child in [child for child in self.journal.open if child.parent == run]:
             self._close(child, state, {}, [])
-        self._close(run, state, best, [(path, path.parent.name) for path in files])
+        self._close(run, state, best, [(path, training(path.parent).name) for path in files])
 
     def model(self, trial: int, folder: Path) -> None:
         """Copy a model folder to the artefacts of a trial, as `model`."""
@@ -135,7 +136,7 @@ class Records:
 
     def repeat(self, trial: int, seed: int, state: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
         """Write one training of a trial's configuration with another seed and close its run, below its trial's."""
-        self._close(Run("repeat", trial, seed), state, metrics, [(path, path.parent.name) for path in files])
+        self._close(Run("repeat", trial, seed), state, metrics, [(path, training(path.parent).name) for path in files])
 
     def search(
         self, name: str, held_out: int | None, best: Mapping[str, Any], metrics: Mapping[str, float], tried: str

@@ -11,6 +11,7 @@ It ends with its node, with 0; with 1 where there is no metadata service, or no 
 
 import argparse
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -29,7 +30,8 @@ from sweep.notice import Notice
 
 __all__ = ["Metadata", "drain", "main", "own_node", "watch"]
 
-METADATA = "http://169.254.169.254"
+METADATA = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
+"""As AWS's own tools find it."""
 TOKEN_S = 21_600
 """Seconds that a token of the metadata service is good for: the most that it gives."""
 ALIVE_EVERY_S = 60.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.fence import Superseded, claim, newest, number, remove_older, require_newest
+from sweep.fence import Superseded, claim, newest, number, remove_older, require_newest, training
 
 
 def test_each_attempt_has_the_folder_of_the_next_number(tmp_path: Path) -> None:
@@ -15,6 +15,7 @@ def test_each_attempt_has_the_folder_of_the_next_number(tmp_path: Path) -> None:
     made = [claim(base) for _ in range(11)]
     assert [folder.name for folder in made] == ["fold0", *(f"fold0.attempt-{n}" for n in range(2, 12))]
     assert newest(base) == made[-1] and number(made[-1]) == 11
+    assert {training(folder) for folder in made} == {base}
     assert {path.name for path in base.parent.iterdir()} == {folder.name for folder in made}
 
 

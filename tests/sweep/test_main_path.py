@@ -22,6 +22,7 @@ from PIL import Image
 
 from sn7.ensemble import load_predictor
 from sn7.sample import make_sample
+from sweep.trial import split_folder
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -315,7 +316,7 @@ def test_ctrl_c_once_ends_in_order(place: Path) -> None:
     rows = {row["trial"]: row for row in _rows(results / "leaderboard.csv")}
     assert len(rows) == 2 and {row["state"] for row in rows.values()} == {"COMPLETE"}
     for number in cut_off:
-        result = json.loads((results / f"trials/{number:04}/random-1/result.json").read_text())
+        result = json.loads((split_folder(results, number, "random:1") / "result.json").read_text())
         assert result["continued_after"] == trained[number]
         assert rows[str(number)]["preempted"] == "1"
 
