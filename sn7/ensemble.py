@@ -67,8 +67,8 @@ class Predictor:
         """Share of each member in the probs; they sum to 1."""
         self.rules = rules or PolygonRules(threshold=threshold)
         self.way = way
-        """How probs that suit these rules are made of images: "plain"; "tta", the mean over the 8 symmetries; or pooled
-        over months, "mean 3", "median 3", …, 0 for all months of the scene."""
+        """How probs that suit these rules are made of images: "plain"; "tta", the mean over the 8 symmetries; or "mean
+        3", "median 3", …, pooled over so many months, those around the image's own."""
         self.device = device or default_device()
         self.members = [
             (model.to(memory_format=torch.channels_last).to(self.device).eval(), config) for model, config in members

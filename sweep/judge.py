@@ -1,7 +1,7 @@
 """Rules from out-of-fold probs to footprints, judged image by image: footprints found and missed, or pixels.
 
 Probs come from the images by one of these ways: "plain", as the fold model gave them; "tta", the mean over the eight
-symmetries; "mean 3", "median 3", …, pooled over the months around (0: all months of the scene).
+symmetries; "mean 3", "median 3", …, pooled over so many months, those around the image's own.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from sweep.oof import PROBS, Weights, mean_probs
 __all__ = ["PLAIN", "TTA", "TTA_PROBS", "WAYS", "Judged", "count", "true_footprints"]
 
 PLAIN, TTA = "plain", "tta"
-WAYS = (PLAIN, "mean 3", "median 3", "mean 7", "mean 0")
+WAYS = (PLAIN, "mean 3", "median 3", "mean 7", "mean 25")
 """Ways from images to probs that need no further inference."""
 TTA_PROBS = f"{PROBS}_tta"
 """Folder of out-of-fold probs with test-time augmentation, of the images that rules are judged on alone."""

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from tqdm import tqdm
 
 from sweep.records import Records
 from sweep.tables import table_text, write_table
@@ -113,16 +114,27 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
         seen = [fold for fold in everything if fold != held_out]
         try:
             opened = _open(storage, search, held_out)
+            bar.update(min(len(_done(opened)), search.trials))
             for _ in _attempts(search, opened, known, seen, held_out):
-                if stop() or failed.is_set():
+                if stop():
                     raise KeyboardInterrupt
+                if failed.is_set():
+                    raise _Halted
+                bar.update()
             return _found(search, opened, held_out)
         except BaseException:
             failed.set()
             raise
 
-    with ThreadPoolExecutor(folds + 1) as pool:  # evaluations take the time, and those may be anywhere
-        found = tuple(pool.map(one, [*everything, None]))
+    with (
+        tqdm(total=(folds + 1) * search.trials, desc=search.name, unit="try", disable=None) as bar,
+        ThreadPoolExecutor(folds + 1) as pool,  # evaluations take the time, and those may be anywhere
+    ):
+        running = [pool.submit(one, held_out) for held_out in (*everything, None)]
+        errors = [error for future in running if (error := future.exception())]
+    for error in sorted(errors, key=lambda error: isinstance(error, _Halted)):
+        raise error
+    found = tuple(future.result() for future in running)
     apart = [known(found[fold].params, fold) for fold in everything]
     baselines = [search.suggest(optuna.trial.FixedTrial(search.baseline(fold)), fold) for fold in everything]
     before = [known(baselines[fold], fold) for fold in everything]
@@ -136,6 +148,10 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
         by_fold=tuple(search.score([count]) for count in apart),
         baseline_by_fold=tuple(search.score([count]) for count in before),
     )
+
+
+class _Halted(Exception):
+    """A search ends because another one has failed."""
 
 
 class _Known(Generic[Count]):

@@ -42,6 +42,10 @@ epochs = 2
 [search]
 encoder = { choice = ["xresnet34", "xresnet18", "vit_tiny_patch16_224"] }
 lr_max = { loguniform = [1e-4, 1e-2] }
+
+[postprocess]
+trials = 4
+tta = true
 """
 
 STOPPED = """
@@ -162,17 +166,43 @@ def test_where_a_result_comes_from_is_in_mlflow(place: Path) -> None:
 
 
 def test_the_ensemble_and_its_folds(place: Path) -> None:
-    """Two configurations on two folds; thresholds of the folds are their own; all weights load."""
+    """Of two configurations on two folds what was selected, with its weights; thresholds of the folds are their own."""
     content = json.loads((place / "results/tiny/ensemble/ensemble.json").read_text())
-    assert len(content["members"]) == 4
+    members = len(content["members"])
+    assert members in (2, 4) and sum(content["weights"]) == pytest.approx(1)
     predictor = load_predictor(place / "results/tiny/ensemble")
-    assert (len(predictor.members), predictor.threshold) == (4, content["threshold"])
+    assert (len(predictor.members), predictor.threshold) == (members, content["threshold"])
+    summary = json.loads((place / "results/tiny/summary.json").read_text())
+    names = [candidate["model"] for candidate in summary["candidates"]]
+    assert names[-1] == "ensemble" and "mean of the best 2" in names
+    assert summary["ensemble"]["models"] == members and summary["ensemble"]["seconds_per_km2"] > 0
     folds = _rows(place / "results/tiny/folds.csv")
-    assert len(folds) == 2 * (2 + 1) and {row["model"] for row in folds if row["model"].startswith("e")} == {"ensemble"}
+    assert [row["model"] for row in folds[::2]] == names
     scenes = [scene for row in folds if row["model"] == "ensemble" for scene in row["scenes"].split()]
     assert len(scenes) == len(set(scenes)) == 4
     probs = list((place / "results/tiny/oof").rglob("*.npy"))
     assert len(probs) == 2 * 8
+
+
+def test_the_tuning(place: Path) -> None:
+    """What was found is in ensemble.json; each search has a run below the study's; both figures are told."""
+    content = json.loads((place / "results/tiny/ensemble/ensemble.json").read_text())
+    summary = json.loads((place / "results/tiny/summary.json").read_text())
+    found = summary["postprocess"]
+    assert content["tuned"] == {"probs": found["params"]["probs"], "rules": found["params"]["rules"]}
+    assert set(found["nested"]) == set(found["optimistic"]) == set(found["before"]) == {"f1"}
+    assert found["tried"] == 3 * 4 == len(_rows(place / "results/tiny/postprocess.csv"))
+    assert len(list((place / "results/tiny/oof_tta").rglob("*.npy"))) == 2 * 8
+    client = MlflowClient(f"sqlite:///{place / 'results/mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny").experiment_id
+    runs = {
+        run.data.tags["sn7.held_out"]: run
+        for run in client.search_runs([experiment], "tags.`sn7.kind` = 'postprocess'")
+    }
+    assert set(runs) == {"none", "0", "1"} and {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert runs["none"].data.metrics["nested_f1"] == pytest.approx(found["nested"]["f1"])
+    assert runs["0"].data.metrics["held_out_f1"] == pytest.approx(found["by_fold"][0]["f1"])
+    assert summary["tuning"] in (place / "said.txt").read_text()
 
 
 def test_the_repeats(place: Path) -> None:
