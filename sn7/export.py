@@ -55,7 +55,7 @@ class _Graph(nn.Module):
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
-        self.models = nn.ModuleList(model.cpu() for model, _ in predictor.members)
+        self.models = nn.ModuleList(model for model, _ in predictor.members)
         self.upscales = [config.upscale for _, config in predictor.members]
         self.weights = predictor.weights
 
@@ -72,9 +72,9 @@ def export_onnx(predictor: Predictor, out: Path) -> ExportReport:
     """Write `predictor` as an ONNX file, and read it back: it appears under its name only if it computes the same.
 
     Its input `rgb` is uint8 (N, 3, H, W), its output `probs` float32 (N, H, W); N is any number, H and W are multiples
-    of 32 (most encoders take all others, too). The predictor is moved to the CPU and is of no use afterwards. Raises
-    ExportFailed where the packages for it are not installed, the network has no ONNX form, or probs in onnxruntime
-    differ from those of torch by more than TOLERANCE.
+    of 32 (most encoders take all others, too). The predictor is one on the CPU. Raises ExportFailed where the packages
+    for it are not installed, the network has no ONNX form, or probs in onnxruntime differ from those of torch by more
+    than TOLERANCE.
     """
     _require_packages()
     graph = _Graph(predictor).eval()

@@ -6,6 +6,7 @@
 Both load without executing code.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from sn7.config import TrainConfig
 from sn7.errors import ConfigError, ModelInvalid
@@ -23,6 +24,10 @@ from sn7.unet import build_unet
 __all__ = ["FORMAT", "ModelFolder", "load_model", "read_model", "save_model"]
 
 FORMAT = 2
+WANTED = "wanted a folder that `sn7 train` wrote, model.json beside weights.safetensors"
+PICKLED = "a pickled model, which is refused: pickles execute code when they are loaded"
+ZIP, PICKLE = b"PK\x03\x04", (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""First bytes of what torch.save writes, and of a pickle of each protocol in use."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,8 @@ def read_model(folder: Path) -> ModelFolder:
     path = folder / "model.json"
     try:
         content = read_json(path)
-    except FileNotFoundError as error:
-        raise ModelInvalid(
-            f"{folder} is no model folder (no model.json); wanted one that `sn7 train` wrote."
-        ) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelInvalid(_no_folder(folder)) from error
     except (OSError, ValueError) as error:
         raise ModelInvalid(f"{path} cannot be read ({error}); copy the model folder again.") from error
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
@@ -76,15 +79,57 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelFolder]:
     path = folder / "weights.safetensors"
     with torch.random.fork_rng(devices=[]):  # building draws random weights: leave the caller's generator alone
         model = build_unet(described.config)
+    state = _read_weights(path)
+    _require_fit(path, state, model.state_dict())
+    model.load_state_dict(state, strict=True)
+    return model.eval(), described
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        state = load_file(path)
-        # torch alone would fill in a missing num_batches_tracked, whatever `strict` says.
-        if lost := model.state_dict().keys() - state.keys():
-            raise ModelInvalid(f"{path} lacks {len(lost)} tensors, {min(lost)} among them; copy the folder again.")
-        model.load_state_dict(state, strict=True)
+        return load_file(path)
     except FileNotFoundError as error:
         raise ModelInvalid(f"{path} is missing; copy the model folder again.") from error
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
+        if _is_pickle(path):
+            raise ModelInvalid(f"{path} is {PICKLED}; {WANTED}: copy the model folder again.") from error
         reason = " ".join(str(error).split())[:300]
-        raise ModelInvalid(f"{path} does not fit {folder / 'model.json'} ({reason}); copy the folder again.") from error
-    return model.eval(), described
+        raise ModelInvalid(f"{path} is damaged ({reason}); copy the model folder again.") from error
+
+
+def _require_fit(path: Path, state: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> None:
+    """Raise ModelInvalid where the tensors of a file are not those of the network that model.json describes."""
+    # torch alone would fill in a missing num_batches_tracked, whatever `strict` says.
+    if lost := network.keys() - state.keys():
+        raise ModelInvalid(f"{path} lacks {len(lost)} tensors, {min(lost)} among them; copy the folder again.")
+    if extra := state.keys() - network.keys():
+        raise ModelInvalid(
+            f"{path} has {len(extra)} tensors that the network of model.json has not, {min(extra)} among them; copy "
+            "the folder again."
+        )
+    for name, tensor in network.items():
+        if state[name].shape != tensor.shape:
+            raise ModelInvalid(
+                f"{path} has {name} in shape {tuple(state[name].shape)}; wanted {tuple(tensor.shape)}, that of the "
+                "network of model.json: copy the folder again."
+            )
+
+
+def _no_folder(path: Path) -> str:
+    """Return what is said of a path without model.json."""
+    if path.is_file():
+        found = PICKLED if _is_pickle(path) else "a file"
+        return f"{path} is {found}; {WANTED}."
+    if (path / "model" / "model.json").exists():
+        return f"{path} is no model folder, it holds one; give {path / 'model'}."
+    pickles = [file for file in sorted(path.glob("*")) if file.is_file() and _is_pickle(file)]
+    if pickles:
+        return f"{path} is no model folder, and {pickles[0].name} in it is {PICKLED}; {WANTED}."
+    return f"{path} is no model folder (no model.json); {WANTED}."
+
+
+def _is_pickle(path: Path) -> bool:
+    """Return whether a file that is no safetensors is a pickle, or torch's archive of one."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return start == ZIP or start[:2] in PICKLE

@@ -250,7 +250,13 @@ def _publish(
         records.files([files.probs, files.polygons, files.preview], f"predictions/{files.probs.parent.name}")
     winner = summary["winner"]["trial"]
     records.model(winner, split_folder(results, winner, plan.validation[0].name) / "model")
-    made_from = {"study": plan.study.name, "data_fingerprint": plan.prepared.fingerprint, "commit": commit()}
+    made_from = {
+        "study": plan.study.name,
+        "data_fingerprint": plan.prepared.fingerprint,
+        "commit": commit(),
+        "threshold": summary["ensemble"]["threshold"],
+        "models": summary["ensemble"]["models"],
+    }
     records.register(results / ENSEMBLE, headline(summary), made_from)
 
 

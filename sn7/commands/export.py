@@ -24,10 +24,12 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> str:
     """Run it; return what it prints."""
+    import torch
+
     from sn7.ensemble import load_predictor
     from sn7.export import TOLERANCE, export_onnx
 
-    report = export_onnx(load_predictor(options.model), options.out)
+    report = export_onnx(load_predictor(options.model, torch.device("cpu")), options.out)
     size = sum(path.stat().st_size for path in report.files) / 1e6
     return (
         f"{' and '.join(map(str, report.files))}: {report.members} models, {report.parameters:,} parameters, "

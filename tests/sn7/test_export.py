@@ -172,7 +172,7 @@ def test_an_ensemble_from_the_command_line(tmp_path: Path, capsys: pytest.Captur
     assert main(["export", str(tmp_path / "ensemble"), str(out)]) == 0
     assert "ensemble.onnx: 2 models, " in (printed := capsys.readouterr().out) and "over 3 batches" in printed
     batch = np.random.default_rng(1).integers(0, 256, (2, 3, 64, 96), np.uint8)
-    wanted = load_predictor(tmp_path / "ensemble").probs(torch.from_numpy(batch)).numpy()
+    wanted = load_predictor(tmp_path / "ensemble", torch.device("cpu")).probs(torch.from_numpy(batch)).numpy()
     session = _session(out)
     np.testing.assert_allclose(session.run(None, {"rgb": batch})[0], wanted, atol=1e-4)
     assert session.get_modelmeta().custom_metadata_map["threshold"] == "0.25"

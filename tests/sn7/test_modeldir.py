@@ -1,4 +1,5 @@
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,23 @@ def test_an_older_model_is_replaced_whole(unet: nn.Module, folder: Path) -> None
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "left over", "shape", "truncated", "pickle", "gone"])
+DAMAGES = {
+    "missing": r"lacks 1 tensors, layers\.0\.0\.0\.weight among them",
+    "left over": r"has 1 tensors that the network of model\.json has not, extra among them",
+    "shape": r"has layers\.0\.0\.0\.weight in shape \(2, 2\); wanted \(32, 3, 3, 3\)",
+    "truncated": r"is damaged \(",
+    "archive": r"is a pickled model, which is refused: pickles execute code",
+    "pickle": r"is a pickled model, which is refused: pickles execute code",
+    "gone": r"is missing; copy",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_weights_are_refused(folder: Path, damage: str) -> None:
-    """A tensor too few, too many or of another shape; half a file; a pickle in its place; no file."""
+    """A tensor too few, too many or of another shape; half a file; pickles in its place; no file: a sentence each."""
     path = folder / "weights.safetensors"
     state = {name: tensor.clone() for name, tensor in load_file(path).items()}  # not maps of the file itself
-    name = next(iter(state))
+    name = "layers.0.0.0.weight"
     if damage == "missing":
         del state[name]
     elif damage == "left over":
@@ -64,14 +76,41 @@ def test_damaged_weights_are_refused(folder: Path, damage: str) -> None:
         state[name] = torch.zeros(2, 2)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
-    elif damage == "pickle":
+    elif damage == "archive":
         torch.save(state, path)
+    elif damage == "pickle":
+        path.write_bytes(pickle.dumps(Armed()))
     elif damage == "gone":
         path.unlink()
     else:
         save_file(state, path)
-    with pytest.raises(ModelInvalid, match=r"weights\.safetensors"):
+    with pytest.raises(ModelInvalid, match=rf"weights\.safetensors {DAMAGES[damage]}"):
         load_model(folder)
+
+
+class Armed:
+    """Fails the test as soon as it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return pytest.fail, ("the pickle was loaded",)
+
+
+def test_what_is_no_model_folder(folder: Path, tmp_path: Path) -> None:
+    """A pickled model, a folder with one, a file, the folder of a training, nothing: what it is, what to give."""
+    (tmp_path / "export.pkl").write_bytes(pickle.dumps(Armed()))
+    (tmp_path / "old").mkdir()
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "old" / "best.pth")
+    sentences = {
+        tmp_path
+        / "export.pkl": "is a pickled model, which is refused: pickles execute code when they are loaded; wanted",
+        tmp_path / "old": r"is no model folder, and best\.pth in it is a pickled model",
+        folder / "weights.safetensors": "is a file; wanted a folder",
+        folder.parent: "is no model folder, it holds one; give .*model",
+        tmp_path / "nothing": r"is no model folder \(no model\.json\)",
+    }
+    for path, sentence in sentences.items():
+        with pytest.raises(ModelInvalid, match=sentence):
+            load_model(path)
 
 
 def test_another_format_is_refused_with_both_numbers(folder: Path) -> None:

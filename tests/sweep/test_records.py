@@ -248,7 +248,11 @@ def test_the_ensemble_is_a_registered_model(place: Path, tmp_path: Path) -> None
         assert sync(uri, place, place / "served", "served").waiting == 0
     assert not [str(warning.message) for warning in caught if "hint" in str(warning.message)]
     (version,) = client.search_model_versions("name = 'served'")
-    assert (str(version.version), version.description, version.tags["dice"]) == ("1", "made by a test", "0.5")
+    assert (str(version.version), version.description, version.tags["dice"]) == (
+        "1",
+        "made by a test\n\ndice: 0.5",
+        "0.5",
+    )
     assert version.run_id == _runs(place, "served")["served"].info.run_id
     (output,) = _runs(place, "served")["served"].outputs.model_outputs
     assert client.get_logged_model(output.model_id).artifact_location == version.source

@@ -430,7 +430,7 @@ def test_the_ensemble_is_registered_once(server: MlflowServer, tmp_path: Path) -
     assert sync(server.uri, tmp_path, tmp_path / "served", "served").waiting == 0
     client = MlflowClient(server.uri)
     (version,) = client.search_model_versions("name = 'served'")
-    assert (version.description, version.tags["dice"]) == ("made by a test", "0.5")
+    assert (version.description, version.tags["dice"]) == ("made by a test\n\ndice: 0.5", "0.5")
     assert str(client.get_model_version_by_alias("served", "champion").version) == str(version.version)
     experiment = client.get_experiment_by_name("served")
     assert experiment is not None
