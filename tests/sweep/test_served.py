@@ -117,8 +117,9 @@ def _serving(command: list[str], folder: Path, environment: dict[str, str]) -> I
                 time.sleep(0.3)
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # the server and its worker are a session of their own
-        process.wait(timeout=30)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)  # the server and its worker are a session of their own
+            process.wait(timeout=30)
 
 
 def _ask(url: str, content: Any) -> Any:
@@ -136,7 +137,11 @@ def test_the_champion_answers_over_http(ensemble: Path, tmp_path: Path) -> None:
     records.register(ensemble, "made by a test", {"study": "served"})
     assert records.close("COMPLETE", wait_s=60) == 0
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/served@champion"]
+    programs = os.pathsep.join(
+        [str(Path(sys.executable).parent), os.environ["PATH"]]
+    )  # MLflow starts uvicorn by its name
     environment = {"MLFLOW_TRACKING_URI": default_tracking_uri(tmp_path), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment["PATH"] = programs
     with _serving(command, tmp_path, environment) as url:
         probs = np.array(_ask(url, {"inputs": IMAGE.tolist()})["predictions"], np.float32)
         with pytest.raises(urllib.error.HTTPError, match="400"):
