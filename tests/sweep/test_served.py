@@ -162,7 +162,7 @@ assert not {"ray", "optuna", "rasterio", "geopandas", "sweep"} & set(sys.modules
 
 
 @pytest.mark.slow
-def test_a_clean_environment_loads_and_serves_it(model: Path, ensemble: Path, tmp_path: Path) -> None:
+def test_a_clean_environment_loads_it(model: Path, ensemble: Path, tmp_path: Path) -> None:
     """A new environment with the model's requirements and nothing else; the code comes out of the model.
 
     Installing torch takes minutes, and some 6 GB.
