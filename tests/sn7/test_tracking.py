@@ -5,6 +5,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sn7.challenge import Tracks
 from sn7.errors import ConfigError, MonthsInvalid
@@ -169,8 +171,8 @@ def test_contact_parts_neighbours(config: TrackConfig) -> None:
     separation = np.zeros((2, 16, 20), np.float32)
     separation[1, 2:6, 6] = 0.8 * 4
     dates = [f"2020-0{month}" for month in range(1, 5)]
-    for given, expected in ((None, 1), (separation, 2)):
-        found = track(Months.of_probs(SCENE, dates, probs, given), dataclasses.replace(config, seed_level=0.6))
+    for summed, expected in ((None, 1), (separation, 2)):
+        found = track(Months.of_probs(SCENE, dates, probs, summed), dataclasses.replace(config, seed_level=0.6))
         assert len(found.ids) == expected
 
 
@@ -263,3 +265,32 @@ def test_a_rule_out_of_range() -> None:
     assert TrackConfig.from_texts(["threshold=0.4", "fill_unseen=false"]) == TrackConfig(
         threshold=0.4, fill_unseen=False
     )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    count=st.integers(2, 7),
+    invalid=st.sampled_from([0.0, 0.3, 0.95]),
+    method=st.sampled_from(["pool", "match"]),
+    fill=st.booleans(),
+    absent=st.integers(1, 4),
+)
+def test_whatever_the_months(seed: int, count: int, invalid: float, method: str, fill: bool, absent: int) -> None:
+    """Each Id at most once a month, and only from its first to its last one; what is seen is shown."""
+    rng = np.random.default_rng(seed)
+    probs = rng.random((count, 9, 9)).astype(np.float32).repeat(2, axis=1).repeat(2, axis=2)
+    probs[rng.random(probs.shape) < invalid] = np.nan
+    rules = {"method": method, "fill_unseen": fill, "new_months": absent, "gone_months": absent, "min_months": 1}
+    found = track(months_of(probs), TrackConfig.from_dict({**rules, "min_valid": 0.1}))
+    tracks = found.tracks
+    rows = list(zip(tracks.ids.tolist(), tracks.month.tolist(), strict=True))
+    assert len(set(rows)) == len(rows) and set(tracks.ids.tolist()) == set(found.ids.tolist())
+    assert all(found.first[number - 1] <= month <= found.last[number - 1] for number, month in rows)
+    shown_rows = set(rows)
+    assert {
+        (i + 1, month) for i, month in zip(*map(np.ndarray.tolist, np.nonzero(found.seen)), strict=True)
+    } <= shown_rows
+    assert (found.presence >= 0).all() and (found.presence <= 1).all()
+    assert shapely.is_valid(tracks.geometry).all()
+    assert np.isfinite(found.probs[found.seen]).all()
