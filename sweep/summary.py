@@ -21,7 +21,7 @@ def headline(summary: Mapping[str, Any]) -> str:
     notebook = summary["notebook"]
     beside = f" (the notebook recipe {notebook['dice']:.3f})" if notebook and notebook["dice"] != "" else ""
     return (
-        f"The best of {summary['trials']} trials, {winner['trial']}, reached Dice {winner['dice']:.3f}{beside} on the "
+        f"Trial {winner['trial']}, the best of {summary['trials']}, reached Dice {winner['dice']:.3f}{beside} on the "
         f"validation scenes at its best epoch; the ensemble of {ensemble['models']} fold models has "
         f"{ensemble['out_of_fold']['dice']:.3f} out of fold, over all labelled images."
     )

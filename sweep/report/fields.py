@@ -6,10 +6,11 @@ import optuna
 import plotly.graph_objects as go
 from optuna import visualization
 from optuna.trial import TrialState
+from plotly.colors import sample_colorscale
 
 from sweep.report.findings import Findings
 from sweep.report.page import Block, Chart, Section, Text
-from sweep.report.style import BEST, NOTEBOOK, OTHER
+from sweep.report.style import BEST, NOTEBOOK, OTHER, OTHER_LIGHT
 
 __all__ = ["fields"]
 
@@ -58,12 +59,15 @@ def _history(findings: Findings) -> go.Figure:
 
 def _parallel(findings: Findings, names: list[str]) -> go.Figure:
     figure = visualization.plot_parallel_coordinate(findings.opened, params=names, target_name="Dice")
-    lines = [trace for trace in figure.data if trace.mode == "lines"]
-    for trial, line in zip(_complete(findings), lines, strict=False):  # Optuna draws them in this order
+    trials = _complete(findings)
+    worst, top = min(trial.value for trial in trials), max(trial.value for trial in trials)
+    figure.data = [trace for trace in figure.data if trace.mode == "lines"]  # Dice is the first axis: no colour bar
+    for trial, line in zip(trials, figure.data, strict=True):  # Optuna draws them in this order
+        share = (trial.value - worst) / (top - worst or 1)
+        (colour,) = sample_colorscale([OTHER_LIGHT, BEST], [share])
+        line.update(line={"color": colour, "width": 3.5 if trial.number == findings.best else 1.5}, opacity=1)
         if trial.number == findings.notebook:
-            line.update(line={"color": NOTEBOOK, "width": 3}, opacity=1)
-        elif trial.number == findings.best:
-            line.update(line={"width": 3.5}, opacity=1)
+            line.update(line={"color": NOTEBOOK, "width": 3.5})
     return figure.update_layout(margin={"t": 10, "l": 40})
 
 

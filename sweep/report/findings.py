@@ -10,8 +10,9 @@ import optuna
 
 from sn7.errors import ModelInvalid
 from sn7.evaluation import Evaluation
+from sn7.history import EpochMetrics, read_rows
 from sn7.panels import TilePicture
-from sn7.train import EpochMetrics, read_history, read_result
+from sn7.train import read_result
 from sweep.ensembles import Candidate
 from sweep.leaderboard import Row
 from sweep.plan import Plan
@@ -62,8 +63,9 @@ class Findings:
 
     def history(self, trial: int) -> list[EpochMetrics]:
         """Return the epochs of a trial on its first split: none where it has none, or they cannot be read."""
+        path = self._folder(trial) / "history.csv"
         try:
-            return read_history(self._folder(trial))
+            return read_rows(path) if path.exists() else []
         except ModelInvalid:
             return []
 

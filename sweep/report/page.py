@@ -73,7 +73,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file with a caption."""
+    """The middle of a picture file, with a caption: thin lines would vanish from a reduced one."""
 
     kind: ClassVar[str] = "picture"
     path: Path
@@ -81,10 +81,11 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """The picture as a data address, at most WIDTH pixels wide."""
+        """The picture as a data address, at most WIDTH pixels wide and high."""
         with Image.open(self.path) as picture:
-            picture.thumbnail((WIDTH, WIDTH))
-            return _inline(picture, "JPEG")
+            left, top = (max(0, length - WIDTH) // 2 for length in picture.size)
+            right, bottom = left + min(WIDTH, picture.width), top + min(WIDTH, picture.height)
+            return _inline(picture.crop((left, top, right, bottom)), "JPEG")
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,9 @@ class Panels:
     def sources(self) -> dict[str, str]:
         """The pictures as data addresses; photographs as JPEG, those of few colours, which it would blur, as PNG."""
         return {
-            name: _inline(Image.fromarray(pixels), "PNG" if _few_colours(pixels) else "JPEG")
+            name: _inline(picture, "PNG" if picture.getcolors(16) else "JPEG")
             for name, pixels in self.pictures.items()
+            for picture in [Image.fromarray(pixels)]
         }
 
 
@@ -141,10 +143,6 @@ def render(title: str, headline: str, sections: Sequence[Section]) -> str:
 def number(value: Any) -> str:
     """Return a cell's text: real numbers with four significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _few_colours(pixels: npt.NDArray[np.uint8]) -> bool:
-    return len(np.unique(pixels.reshape(-1, 3), axis=0)) <= 16
 
 
 def _inline(picture: Image.Image, kind: str) -> str:

@@ -32,9 +32,9 @@ def final_scenes(findings: Findings) -> Section:
         shown = min(PREVIEWS, len(findings.previews))
         blocks.append(
             Text(
-                f"{predicted} images, predicted by the ensemble; no model saw these scenes. Shown is an image of "
-                f"{shown} of {len(findings.previews)} scenes, with the predicted polygons in yellow; all are in "
-                "predictions/."
+                f"{predicted} images, predicted by the ensemble; no model saw these scenes. Shown is the middle of an "
+                f"image of {shown} of {len(findings.previews)} scenes, with the predicted polygons in yellow; all are "
+                "in predictions/."
             )
         )
     else:

@@ -27,8 +27,8 @@ def searched(findings: Findings) -> Section:
             **_states(findings),
             "scenes": str(len(prepared.scenes)),
             "images": str(len(prepared.images)),
-            "epochs of a trial": str(study.base.epochs * len(plan.validation)),
-            "folds of the cross-validation": str(len(plan.folds)),
+            "epochs a trial": str(study.base.epochs * len(plan.validation)),
+            "folds": str(len(plan.folds)),
         }
     )
     words = Text(

@@ -2,11 +2,13 @@
 
 import plotly.graph_objects as go
 
-__all__ = ["BEST", "NOTEBOOK", "OTHER", "styled"]
+__all__ = ["BEST", "NOTEBOOK", "OTHER", "OTHER_LIGHT", "styled"]
 
 BEST, NOTEBOOK, OTHER = "#0072B2", "#E69F00", "#9AA0A6"
 """Colours of the best trial or the ensemble, of the notebook recipe, and of all else; told apart by the colour-blind
 too (Okabe and Ito 2008)."""
+OTHER_LIGHT = "#CBD3DA"
+"""Where a scale towards BEST begins."""
 
 _AXIS = {"gridcolor": "#E6E8EB", "linecolor": "#B0B5BB", "zeroline": False, "ticks": "outside", "tickcolor": "#B0B5BB"}
 _TEMPLATE = go.layout.Template(

@@ -238,14 +238,15 @@ def test_equal_trials_have_no_importances(study: Study) -> None:
 
 
 def test_the_parallel_lines_are_the_trials(study: Study) -> None:
-    """The line of the notebook recipe is orange, that of the best trial thick: by their own Dice."""
+    """The line of the notebook recipe is orange, that of the best trial the bluest: by their own Dice."""
     section = _sections(study.findings(("COMPLETE", 0.4), ("COMPLETE", 0.6), ("PRUNED", 0.1), ("COMPLETE", 0.5)))[
         "The search"
     ]
     lines = [trace for trace in section.blocks[1].figure.data if trace.mode == "lines"]
     assert [line.customdata[0][1] for line in lines] == ["0.4", "0.6", "0.5"]
+    assert lines[1].line.color == "rgb(0, 114, 178)"
     assert [line.line.color == "#E69F00" for line in lines] == [True, False, False]
-    assert [line.line.width > 3 for line in lines] == [False, True, False]
+    assert [line.line.width > 3 for line in lines] == [True, True, False]
 
 
 def test_without_final_scenes_and_with_skipped_ones(study: Study) -> None:
