@@ -41,6 +41,10 @@ class Evaluation:
     ceiling_dice: float
     """Of footprints rasterised at 4 × and averaged back: more than the pixels of the labels allow is luck."""
 
+    def metrics(self) -> dict[str, float]:
+        """Return the interval, the best threshold and its Dice, and the ceiling, by name."""
+        return {name: value for name, value in vars(self).items() if name != "scenes"}
+
 
 def scene_curves(counts: ValidationCounts, scenes: list[str]) -> dict[str, ThresholdCurve]:
     """Return the threshold curve of each of the validation scenes, which are in the order of the counts."""

@@ -35,7 +35,7 @@ from sn7.training import CHECKPOINT, Keep, Report, Trained, Training
 
 __all__ = ["SHOWN", "EpochMetrics", "Report", "TrainResult", "read_history", "read_result", "train"]
 
-SHOWN = ("history.csv", "tiles.png", "curves.png")
+SHOWN = ("history.csv", "tiles.png", "curves.png", "result.json")
 """What a training leaves for people to look at."""
 
 

@@ -20,7 +20,7 @@ from sn7.metrics import Counts, ThresholdCurve
 from sn7.prepared import RGB, Prepared
 from sn7.windows import predict_array
 from sweep.budget import Budget
-from sweep.fits import Fit, run_fits
+from sweep.fits import Fit, Told, run_fits
 from sweep.oof import PROBS, Weights, labelled_images, mean_probs, probs_path, write_speed
 from sweep.scenes import SceneCurves, read_scene
 from sweep.selection import Selection
@@ -99,8 +99,9 @@ def cross_validate(
     results: Path,
     prepared: str | Path,
     budget: Budget,
+    told: Told,
 ) -> Iterator[tuple[Fit, str]]:
-    """Train every member on every fold and keep its out-of-fold probs; see run_fits for what is yielded."""
+    """Train every member on every fold and keep its out-of-fold probs; see run_fits for what is told and yielded."""
     fits = [
         Fit(
             member.trial,
@@ -115,7 +116,7 @@ def cross_validate(
         for fold, split in enumerate(splits)
     ]
     predict = partial(_predict_out_of_fold, results)
-    for fit, error in run_fits(fits, "folds", study, results, prepared, budget, predict):
+    for fit, error in run_fits(fits, "folds", study, results, prepared, budget, predict, told):
         if not error:
             _take_probs(results, fit)
         yield fit, error

@@ -5,13 +5,14 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from sn7.train import SHOWN
+from sn7.errors import ModelInvalid
+from sn7.train import SHOWN, read_result
 from sweep.fence import remove_older
 from sweep.records import Records
 from sweep.search import ATTRIBUTES, STATES, set_waiting
 from sweep.trial import Job, base_folder, past_epochs
 
-__all__ = ["ERROR", "FAILURES", "PREEMPTED", "RUNG", "mend", "record_end", "tidy"]
+__all__ = ["ERROR", "FAILURES", "PREEMPTED", "RUNG", "mend", "record_end", "tidy", "worth"]
 
 RUNG, PREEMPTED, FAILURES, ERROR = "rung", "preempted", "failures", "error"
 """User attributes: the last rung passed, attempts lost for no fault of the trial's, failed ones, the last reason."""
@@ -21,6 +22,8 @@ def record_end(records: Records, job: Job, trial: FrozenTrial, error: str = "") 
     """Close the run of a trial that the database knows as ended, and those of its folds."""
     state = STATES[trial.state]
     summary = {name: trial.user_attrs[name] for name in ATTRIBUTES if name in trial.user_attrs}
+    if len(job.splits) == 1:
+        summary |= worth(job.folder(trial.number, 0))
     folders = [job.folder(trial.number, index) for index in range(len(job.splits))]
     files = [path for folder in folders for name in SHOWN if (path := folder / name).exists()]
     if len(job.splits) > 1:
@@ -36,7 +39,17 @@ def _record_fold(records: Records, trial: int, index: int, folder: Path, state: 
         best = max(history, key=lambda metrics: metrics.dice)
         files = [path for name in SHOWN if (path := folder / name).exists()]
         fold_state = "COMPLETE" if (folder / "result.json").exists() else state
-        records.fold(trial, index, fold_state, {"dice": best.dice, "iou": best.iou}, files)
+        metrics = {"dice": best.dice, "iou": best.iou, **worth(folder)}
+        records.fold(trial, index, fold_state, metrics, files, over=True)
+
+
+def worth(folder: Path) -> dict[str, float]:
+    """Return what the model of a training is worth on its validation scenes; nothing where it has not ended."""
+    try:
+        result = read_result(folder)
+    except ModelInvalid:
+        return {}
+    return result.evaluation.metrics() if result else {}
 
 
 def tidy(job: Job, trial: FrozenTrial) -> None:

@@ -33,6 +33,8 @@ from sweep.usage import keep_to_share
 
 __all__ = ["Fit", "result", "run_fits"]
 
+Told = Callable[["Fit", Sequence[EpochMetrics]], None]
+"""What hears of a training: when it begins, with the epochs it has behind it, and after each epoch, with that one."""
 After = Callable[["Fit", Path, Prepared], None]
 """What is done with a trained model, in the same task and in its folder."""
 
@@ -66,9 +68,11 @@ def run_fits(
     prepared: str | Path,
     budget: Budget,
     after: After | None,
+    told: Told,
 ) -> Iterator[tuple[Fit, str]]:
     """Run trainings on the connected cluster; yield each as it is done, with its error.
 
+    `told` hears of each as it goes; one that has been done already does not begin, and is only yielded.
     The error is empty where all went well, and does not stop the others. Raises KeyboardInterrupt where the study
     was asked to stop.
     """
@@ -90,9 +94,12 @@ def run_fits(
         while waiting:
             done, _ = ray.wait(list(waiting), timeout=0.5)
             room = budget.tick(len(waiting), ray.nodes())
-            for index, where, dice in _drain(progress):
-                shown[index] = max(dice, shown.get(index, dice)) if fits[index].keep == "best" else dice
-                board.epoch(index, where, shown[index])
+            for index, epochs, begins in _drain(progress):
+                told(fits[index], epochs)
+                for metrics in epochs[-1:] if not begins else ():
+                    best = fits[index].keep == "best"
+                    shown[index] = max(metrics.dice, shown.get(index, 0.0)) if best else metrics.dice
+                    board.epoch(index, _where(fits[index], metrics), shown[index])
             board.tick()
             if not room and stop.requested():  # nothing runs that could end in order, and machines may never come
                 raise KeyboardInterrupt
@@ -146,7 +153,12 @@ def result(reference: ray.ObjectRef) -> Any:
         raise error.cause from error  # ours to report; Ray's own is the worker's traceback as text
 
 
-def _drain(progress: Queue) -> Iterator[tuple[int, str, float]]:
+def _where(fit: Fit, metrics: EpochMetrics) -> str:
+    return f"trial {fit.trial} {fit.label} epoch {metrics.epoch}/{fit.config.epochs}"
+
+
+def _drain(progress: Queue) -> Iterator[tuple[int, Sequence[EpochMetrics], bool]]:
+    """Yield what trainings have said: which one, epochs, and whether it begins with them behind it."""
     while True:
         try:
             yield progress.get_nowait()
@@ -165,7 +177,7 @@ def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After
 
     def report(metrics: EpochMetrics) -> None:
         require_newest(out)
-        progress.put((index, f"trial {fit.trial} {fit.label} epoch {metrics.epoch}/{fit.config.epochs}", metrics.dice))
+        progress.put((index, (metrics,), False))
         # An epoch that was over just before has no checkpoint: the next one will, or it is the last.
         if urgent.stopping:
             raise Stopped
@@ -173,6 +185,7 @@ def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After
             raise Taken("its machine is being taken away")
 
     if read_result(out) is None:
+        progress.put((index, past_epochs(out), True))
         train(fit.config, data, fit.split, out, report, fit.keep, resume=True, urgent=urgent)
     if after:
         after(fit, out, data)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sn7.errors import ResultsConflict
 
-__all__ = ["JOURNAL", "Journal", "Line", "Run", "read_header", "read_lines"]
+__all__ = ["JOURNAL", "Journal", "Line", "Run", "now_ms", "read_header", "read_lines"]
 
 JOURNAL = "records.jsonl"
 """The journal's name in a study's folder."""
@@ -104,6 +104,11 @@ def read_header(results: Path) -> dict[str, Any]:
     return first.record
 
 
+def now_ms() -> int:
+    """Return the time as MLflow has it."""
+    return time.time_ns() // 1_000_000
+
+
 class Journal:
     """The journal of one study, open for its one writer.
 
@@ -121,6 +126,10 @@ class Journal:
         """The state that each run was last closed, or opened, with."""
         self.open: set[Run] = set()
         """Runs that have begun and were not closed."""
+        self.ends: dict[Run, int] = {}
+        """When each run was closed, ms."""
+        self.measured: dict[Run, int] = {}
+        """When metrics of each run were last written, ms."""
         self._said: dict[Run, str] = {}
         self._last: dict[tuple[Run, str], tuple[int, float]] = {}
         self._lock = threading.Lock()
@@ -143,12 +152,12 @@ class Journal:
                 f"is {study}, {identity}): remove that folder, or give another --results folder."
             )
 
-    def append(self, op: str, run: Run, **content: Any) -> None:
-        """Append a record: what is done (`op`), to which run, the time in ms, and what the operation needs.
+    def append(self, op: str, run: Run, at: int | None = None, **content: Any) -> None:
+        """Append a record: what is done (`op`), to which run, the time in ms (now, or `at`), what the operation needs.
 
         Raises OSError where the disk does not take it; the journal then is as it was.
         """
-        record = {"time": time.time_ns() // 1_000_000, "op": op, "run": run, **content}
+        record = {"time": now_ms() if at is None else at, "op": op, "run": run, **content}
         text = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
         with self._lock:
             try:
@@ -169,12 +178,15 @@ class Journal:
         if operation == "status":  # the last line of an ending: without it, the run is not closed
             self.states[line.run] = self._said.get(line.run, "")
             (self.open.add if line.record["status"] == "RUNNING" else self.open.discard)(line.run)
+            self.ends[line.run] = line.record["time"]
         if operation != "log":
             return
         self.open.add(line.run)
         if state := line.record.get("tags", {}).get("state"):
             self._said[line.run] = state
         step = line.record.get("step", 0)
+        if line.record.get("metrics"):
+            self.measured[line.run] = line.record["time"]
         for name, value in line.record.get("metrics", {}).items():
             self._last[line.run, name] = (max(step, self.last_step(line.run, name)), float(value))
 

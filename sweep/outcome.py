@@ -18,9 +18,10 @@ from sn7.panels import tile_sheet
 from sn7.predict import PredictionFiles, PredictReport
 from sn7.prepared import is_prepared
 from sn7.storage import local
-from sn7.train import SHOWN, read_history, read_result
+from sn7.train import SHOWN, EpochMetrics, read_history, read_result
 from sweep.budget import Budget
 from sweep.crossval import Member, cross_validate, score_out_of_fold
+from sweep.endings import worth
 from sweep.ensembles import ENSEMBLE, Candidate, Candidates, gain_sentence, write_ensemble
 from sweep.figures import out_of_fold_pictures
 from sweep.final import predict_final
@@ -115,7 +116,11 @@ def _repeat(
     study = plan.study
     if study.repeats > 1:
         ended: dict[tuple[int, int], list[tuple[Fit, str]]] = defaultdict(list)
-        for fit, error in repeat(members, plan.validation, study, results, plan.prepared.place, budget):
+
+        def told(fit: Fit, epochs: Sequence[EpochMetrics]) -> None:
+            records.repeat_begins(fit.trial, fit.config.seed)
+
+        for fit, error in repeat(members, plan.validation, study, results, plan.prepared.place, budget, told):
             ended[fit.trial, fit.config.seed].append((fit, error))
             if len(ended[fit.trial, fit.config.seed]) == len(plan.validation):
                 _record_repeat(records, ended[fit.trial, fit.config.seed])
@@ -133,6 +138,8 @@ def _record_repeat(records: Records, fits: Sequence[tuple[Fit, str]]) -> None:
     best = [trained.best for fit, error in fits if not error and (trained := read_result(fit.out))]
     state = "COMPLETE" if len(best) == len(fits) else "FAILED"
     metrics = {"dice": fmean(m.dice for m in best), "iou": fmean(m.iou for m in best)} if best else {}
+    if len(fits) == 1:
+        metrics |= worth(first.out)
     files = [path for fit, _ in fits for path in _files(fit.out)]
     records.repeat(first.trial, first.config.seed, state, metrics, files)
 
@@ -142,19 +149,24 @@ def _cross_validate(
 ) -> dict[int, str]:
     """Train the members on the folds; return those that failed on one, by trial, with the reason."""
     failed = {}
-    folds = cross_validate(members, plan.folds, plan.study, results, plan.prepared.place, budget)
+
+    def told(fit: Fit, epochs: Sequence[EpochMetrics]) -> None:
+        records.fold_begins(fit.trial, fit.key)
+        for metrics in epochs:
+            records.fold_epoch(fit.trial, fit.key, metrics.epoch, asdict(metrics))
+
+    folds = cross_validate(members, plan.folds, plan.study, results, plan.prepared.place, budget, told)
     for fit, error in folds:
         if error:
             failed[fit.trial] = f"trial {fit.trial}, {fit.label}: {error}"
             records.fold(fit.trial, fit.key, "FAILED", {}, [])
             continue
-        for metrics in read_history(fit.out):
-            records.fold_epoch(fit.trial, fit.key, metrics.epoch, asdict(metrics))
+        told(fit, read_history(fit.out))  # what an earlier driver did not come to tell
         alone = score_out_of_fold(
             Selection({fit.trial: 1.0}), [fit.split], results, plan.prepared
         )  # one fold alone keeps 0.5
         scored = {f"out_of_fold_{name}": value for name, value in alone.counts.metrics().items()}
-        records.fold(fit.trial, fit.key, "COMPLETE", scored, _files(fit.out))
+        records.fold(fit.trial, fit.key, "COMPLETE", {**worth(fit.out), **scored}, _files(fit.out))
     return failed
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from sn7.errors import ResultsConflict, TrackingUnavailable
 from sweep.delivery import REFUSED, Delivery
 from sweep.fence import training
-from sweep.journal import JOURNAL, Journal, Run, read_header, read_lines
+from sweep.journal import JOURNAL, Journal, Run, now_ms, read_header, read_lines
 from sweep.server import check_address, connect
 
 __all__ = ["Records", "Synced", "default_tracking_uri", "open_records", "sync"]
@@ -30,7 +30,7 @@ ENDINGS = {
 }
 """MLflow's run states for our words; the word itself is the tag `state`."""
 STUDY = Run("study")
-WHOLE = ("best_epoch", "epochs_trained", "seconds")
+WHOLE = ("best_epoch", "epochs_trained", "seconds", "ceiling_dice")
 """Of a trial's summary, what is no metric of its best epoch."""
 
 
@@ -87,7 +87,7 @@ class Records:
             "description": description,
             "tags": _texts(tags or {}),
         }
-        self.journal.append("register", STUDY, path=self._path(ensemble), **record)
+        self.journal.append("register", STUDY, None, path=self._path(ensemble), **record)
 
     def start(self, trial: int, config: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> None:
         """Open the run of a trial with its configuration as params; open it again where it was cut off."""
@@ -108,8 +108,21 @@ class Records:
         self._epoch(Run("trial", trial), step, metrics)
 
     def fold_epoch(self, trial: int, fold: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Write one epoch of a trial's fold, as `epoch` does."""
-        self._epoch(Run("fold", trial, fold), step, metrics)
+        """Write one epoch of a trial's fold, as `epoch` does; the first word of a fold says that it began so long ago.
+
+        `metrics["seconds"]` is what the epoch took.
+        """
+        run = Run("fold", trial, fold)
+        self._begin(run, now_ms() - round(1000 * metrics.get("seconds", 0)))
+        self._epoch(run, step, metrics)
+
+    def fold_begins(self, trial: int, fold: int) -> None:
+        """Open the run of a trial's fold, whose training begins now, where it is not open."""
+        self._begin(Run("fold", trial, fold), now_ms())
+
+    def repeat_begins(self, trial: int, seed: int) -> None:
+        """Open the run of a trial's configuration with another seed, as `fold_begins` does."""
+        self._begin(Run("repeat", trial, seed), now_ms())
 
     def end(
         self, trial: int, state: str, summary: Mapping[str, float], error: str = "", files: Sequence[Path] = ()
@@ -130,9 +143,22 @@ class Records:
         """Copy a model folder to the artefacts of a trial, as `model`."""
         self._file(Run("trial", trial), folder, "model")
 
-    def fold(self, trial: int, fold: int, state: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Write one fold of the cross-validation and close its run, below its trial's."""
-        self._close(Run("fold", trial, fold), state, metrics, [(path, None) for path in files])
+    def fold(
+        self,
+        trial: int,
+        fold: int,
+        state: str,
+        metrics: Mapping[str, float],
+        files: Sequence[Path],
+        over: bool = False,
+    ) -> None:
+        """Write one fold of the cross-validation and close its run, below its trial's.
+
+        It ends now, or with its last epoch where it was `over` before its trial was.
+        """
+        run = Run("fold", trial, fold)
+        ended = self.journal.measured.get(run) if over else None
+        self._close(run, state, metrics, [(path, None) for path in files], ended)
 
     def repeat(self, trial: int, seed: int, state: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
         """Write one training of a trial's configuration with another seed and close its run, below its trial's."""
@@ -154,8 +180,11 @@ class Records:
     def close(self, state: str, wait_s: float = 30.0) -> int:
         """End the study's run, and return how many records the server does not have yet.
 
-        Waits while the delivery makes progress: at most `wait_s` without, at most 2 s where the server is away.
+        Runs that are still open, such as folds that were cut off, are PREEMPTED. Waits while the delivery makes
+        progress: at most `wait_s` without, at most 2 s where the server is away.
         """
+        for run in self.journal.open - {STUDY}:
+            self._close(run, "PREEMPTED", {}, [])
         self._close(STUDY, state, {}, [])
         waiting = self.journal.lines
         if self.delivery:
@@ -170,16 +199,32 @@ class Records:
     def _epoch(self, run: Run, step: int, metrics: Mapping[str, float]) -> None:
         self._log(run, metrics=self.journal.later(run, step, metrics), step=step)
 
+    def _begin(self, run: Run, at: int) -> None:
+        """Open a run that is not open, and was not closed as COMPLETE, with this start (ms)."""
+        if run not in self.journal.open and self.journal.states.get(run) != "COMPLETE":
+            self.journal.append("log", run, at, tags={"state": "RUNNING"})
+            self.journal.append("status", run, at, status="RUNNING")
+
     def _close(
-        self, run: Run, state: str, metrics: Mapping[str, float], files: Sequence[tuple[Path, str | None]]
+        self,
+        run: Run,
+        state: str,
+        metrics: Mapping[str, float],
+        files: Sequence[tuple[Path, str | None]],
+        at: int | None = None,
     ) -> None:
-        """Write what a run ends with, at the step that it came to: MLflow shows the value of the highest step."""
+        """Write what a run ends with, at the step that it came to: MLflow shows the value of the highest step.
+
+        It ends now, or at this time (ms); what is told again of one that was COMPLETE does not move its end.
+        """
         status = ENDINGS[state]
+        if self.journal.states.get(run) == state == "COMPLETE":
+            at = self.journal.ends[run]
         step = max((self.journal.last_step(run, name) for name in metrics), default=0)
         self._log(run, metrics=self.journal.changed(run, metrics), tags={"state": state}, step=step)
         for path, folder in files:
             self._file(run, path, folder)
-        self.journal.append("status", run, status=status)
+        self.journal.append("status", run, at, status=status)
 
     def _log(
         self,
@@ -192,7 +237,7 @@ class Records:
         content = {"metrics": _numbers(metrics or {}), "params": _texts(params or {}), "tags": _texts(tags or {})}
         content = {kind: values for kind, values in content.items() if values}
         if content:
-            self.journal.append("log", run, **content, **({"step": step} if step else {}))
+            self.journal.append("log", run, None, **content, **({"step": step} if step else {}))
 
     def _file(self, run: Run, path: Path, folder: str | None) -> None:
         self.journal.append("file", run, path=self._path(path), folder=folder)

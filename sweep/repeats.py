@@ -10,7 +10,7 @@ from sn7.train import read_result
 from sweep.budget import Budget
 from sweep.crossval import Member
 from sweep.fence import newest
-from sweep.fits import Fit, run_fits
+from sweep.fits import Fit, Told, run_fits
 from sweep.study import Study
 from sweep.trial import base_folder
 
@@ -24,15 +24,16 @@ def repeat(
     results: Path,
     prepared: str | Path,
     budget: Budget,
+    told: Told,
 ) -> Iterator[tuple[Fit, str]]:
-    """Train each member with the seeds after its own, on the splits of the search; see run_fits for what is yielded."""
+    """Train each member with the seeds after its own, on the splits of the search; see run_fits for the rest."""
     fits = [
         fit
         for member in members
         for number in range(1, study.repeats)
         for fit in _fits(member, number, splits, results)
     ]
-    return run_fits(fits, "repeats", study, results, prepared, budget, None)
+    return run_fits(fits, "repeats", study, results, prepared, budget, None, told)
 
 
 def _fits(member: Member, number: int, splits: Sequence[Split], results: Path) -> list[Fit]:

@@ -28,8 +28,8 @@ def fields(findings: Findings) -> Section | None:
         Chart(_history(findings), "Dice of each complete trial in the order they began, and the best so far."),
         Chart(
             _parallel(findings, names),
-            "Parallel coordinates: a line is a complete trial, its colour its Dice; orange is the notebook recipe, "
-            "thick the best trial.",
+            "Parallel coordinates: a line is a complete trial, the bluer the higher its Dice; thick are the best trial "
+            "and, orange, the notebook recipe.",
             min_width=wide,
         ),
         Chart(_slices(findings, names), "Dice over each field, in the same colours.", min_width=190 * len(names)),
@@ -60,10 +60,11 @@ def _history(findings: Findings) -> go.Figure:
 def _parallel(findings: Findings, names: list[str]) -> go.Figure:
     figure = visualization.plot_parallel_coordinate(findings.opened, params=names, target_name="Dice")
     trials = _complete(findings)
-    worst, top = min(trial.value for trial in trials), max(trial.value for trial in trials)
+    values = [float(trial.value or 0) for trial in trials]
+    worst, top = min(values), max(values)
     figure.data = [trace for trace in figure.data if trace.mode == "lines"]  # Dice is the first axis: no colour bar
-    for trial, line in zip(trials, figure.data, strict=True):  # Optuna draws them in this order
-        share = (trial.value - worst) / (top - worst or 1)
+    for trial, value, line in zip(trials, values, figure.data, strict=True):  # Optuna draws them in this order
+        share = (value - worst) / (top - worst or 1)
         (colour,) = sample_colorscale([OTHER_LIGHT, BEST], [share])
         line.update(line={"color": colour, "width": 3.5 if trial.number == findings.best else 1.5}, opacity=1)
         if trial.number == findings.notebook:

@@ -1,6 +1,6 @@
 import pytest
 
-from sn7.evaluation import dice_interval, gain_interval
+from sn7.evaluation import Evaluation, dice_interval, gain_interval
 from sn7.metrics import Counts
 
 
@@ -17,3 +17,15 @@ def test_a_gain_is_paired() -> None:
     assert gain_interval(new, old, seed=0) == pytest.approx((0.25, 0.25))
     low, high = gain_interval([new[0], old[1]], old, seed=0)
     assert low == 0 and 0 < high <= 0.25
+
+
+def test_the_metrics_of_an_evaluation() -> None:
+    """Single numbers by name: what records keep of it."""
+    found = Evaluation({"a": {"dice": 0.5}}, 0.4, 0.6, 0.3, 0.55, 0.9)
+    assert found.metrics() == {
+        "dice_low": 0.4,
+        "dice_high": 0.6,
+        "threshold": 0.3,
+        "threshold_dice": 0.55,
+        "ceiling_dice": 0.9,
+    }

@@ -75,6 +75,24 @@ def test_at_its_last_epoch_it_comes_to_its_end(fit: Fit, tmp_path: Path, monkeyp
         _run(0, fit, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
 
 
+def test_what_it_tells(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it begins, with nothing behind it, and each epoch; one that was done already says nothing."""
+    said: list[tuple[int, int | None, bool]] = []
+
+    class Heard(Progress):
+        def put(self, item: Any) -> None:
+            index, epochs, begins = item
+            said.append((index, epochs[-1].epoch if epochs else None, begins))
+
+    monkeypatch.setattr("sweep.fits.train", _train([], lambda epoch: None))
+    _run(3, fit, tmp_path, "prepared", None, Heard())  # type: ignore[arg-type]
+    assert said == [(3, None, True), *((3, epoch, False) for epoch in range(1, EPOCHS + 1))]
+    said.clear()
+    monkeypatch.setattr("sweep.fits.read_result", lambda out: "a result")
+    _run(3, fit, tmp_path, "prepared", None, Heard())  # type: ignore[arg-type]
+    assert said == []
+
+
 def test_without_machines_nothing_is_waited_for(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_study: Callable[..., Path]
 ) -> None:
@@ -105,6 +123,6 @@ def test_without_machines_nothing_is_waited_for(
     study = load_study(write_study())
     budget = Budget(study, open_optuna(study, None))
     with pytest.raises(KeyboardInterrupt):
-        list(run_fits([fit], "folds", study, tmp_path, "prepared", budget, None))
+        list(run_fits([fit], "folds", study, tmp_path, "prepared", budget, None, lambda *heard: None))
     assert asked[0]["scheduling_strategy"].node_id == node and not asked[0]["scheduling_strategy"].soft
     assert asked[1:] == [{}], "and is closed"

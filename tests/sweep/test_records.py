@@ -98,7 +98,7 @@ def test_no_epoch_is_written_twice(records: Records, tmp_path: Path) -> None:
         again.epoch(0, step, {"dice": step / 8})
         again.epoch(0, step, {"objective": 0.5})
         again.fold_epoch(0, 1, step, {"dice": step / 8})
-    written = [(tuple(r["run"]), r["step"], r["metrics"]) for r in _lines(again, 5)]
+    written = [(tuple(r["run"]), r["step"], r["metrics"]) for r in _lines(again, 7)]
     trial, fold = ("trial", 0, -1), ("fold", 0, 1)
     assert written == [
         (trial, 1, {"objective": 0.5}),
@@ -109,13 +109,73 @@ def test_no_epoch_is_written_twice(records: Records, tmp_path: Path) -> None:
     ]
 
 
+def _times(records: Records, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a clock of one entry, in ms, that the records go by."""
+    clock = [0]
+    for module in ("records", "journal"):
+        monkeypatch.setattr(f"sweep.{module}.now_ms", lambda: clock[0])
+    return clock
+
+
+def _span(records: Records, run: list[Any]) -> tuple[int, int]:
+    """Return start and end of a run as MLflow will have them: the time of its first record and of its last status."""
+    lines = [line.record for line in read_lines(records.journal.path) if line.record["run"] == run]
+    return lines[0]["time"], [record["time"] for record in lines if record["op"] == "status"][-1]
+
+
+def test_a_fold_lasts_as_long_as_its_training(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its begin to its end, however often that is told again; where it was cut off, it goes on."""
+    clock = _times(records, monkeypatch)
+    for at, told in (
+        (1_000, lambda: records.fold_begins(0, 1)),
+        (31_000, lambda: records.fold_epoch(0, 1, 1, {"dice": 0.1, "seconds": 30.0})),
+        (40_000, lambda: records.fold(0, 1, "PREEMPTED", {}, [])),
+        (50_000, lambda: records.fold_begins(0, 1)),
+        (80_000, lambda: records.fold_epoch(0, 1, 2, {"dice": 0.2, "seconds": 30.0})),
+        (90_000, lambda: records.fold(0, 1, "COMPLETE", {"dice": 0.3}, [])),
+        (95_000, lambda: records.fold_begins(0, 1)),
+        (99_000, lambda: records.fold(0, 1, "COMPLETE", {"dice": 0.3}, [])),
+    ):
+        clock[0] = at
+        told()
+    assert _span(records, ["fold", 0, 1]) == (1_000, 90_000)
+
+
+def test_a_fold_of_a_trial_lasts_from_its_first_epoch_to_its_last(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search tells of it first when an epoch is over, and closes it when the trial has come to its end."""
+    clock = _times(records, monkeypatch)
+    for at, step in ((31_000, 1), (60_000, 2)):
+        clock[0] = at
+        records.fold_epoch(0, 0, step, {"dice": 0.1, "seconds": 30.0})
+    clock[0] = 500_000
+    records.fold(0, 0, "COMPLETE", {}, [], over=True)
+    records.end(0, "COMPLETE", {"dice": 0.1, "dice_low": 0.05, "ceiling_dice": 0.9})
+    assert _span(records, ["fold", 0, 0]) == (1_000, 60_000)
+    metrics = next(r["metrics"] for r in _lines(records) if r["run"][0] == "trial" and "metrics" in r)
+    assert metrics == {"best_dice": 0.1, "best_dice_low": 0.05, "ceiling_dice": 0.9}
+
+
+def test_what_is_still_open_when_the_study_ends_was_cut_off(records: Records) -> None:
+    """A fold and a repeat that Ctrl-C stops are not left RUNNING."""
+    records.fold_begins(0, 1)
+    records.repeat_begins(0, 7)
+    records.repeat(0, 7, "COMPLETE", {}, [])
+    records.fold_begins(2, 0)
+    records.close("INTERRUPTED")
+    closed = {tuple(run): state for run, state in records.journal.states.items()}
+    assert closed[("fold", 0, 1)] == closed[("fold", 2, 0)] == "PREEMPTED" and closed[("repeat", 0, 7)] == "COMPLETE"
+    assert closed[("study", -1, -1)] == "INTERRUPTED"
+
+
 def test_endings_that_are_told_again(records: Records) -> None:
     """A resumed study tells again what ended before: values that changed are written, others are not."""
     records.fold_epoch(0, 1, 4, {"dice": 0.25})
     for dice in (0.5, 0.5, 0.625):
         records.fold(0, 1, "COMPLETE", {"dice": dice}, [])
         records.measure({"out_of_fold_dice": dice})
-    written = [(r["run"][0], r.get("step", 0), r["metrics"]) for r in _lines(records, 2) if "metrics" in r]
+    written = [(r["run"][0], r.get("step", 0), r["metrics"]) for r in _lines(records, 4) if "metrics" in r]
     assert written == [
         ("fold", 4, {"dice": 0.5}),
         ("study", 0, {"out_of_fold_dice": 0.5}),
