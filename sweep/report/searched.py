@@ -31,9 +31,11 @@ def searched(findings: Findings) -> Section:
             "folds": str(len(plan.folds)),
         }
     )
+    ended = findings.summary["ended_by"]
+    early = "" if ended == "trials" else f" The search ended before all trials were done: {ended}."
     words = Text(
         f"Each trial is one configuration, judged by Dice of the building class on {on}. The first trial is the "
-        f"notebook recipe, with the fields that this study fixes; the search ended by: {findings.summary['ended_by']}."
+        f"notebook recipe, with the fields that this study fixes.{early}"
     )
     fixed = ", ".join(f"{name} = {value}" for name, value in study.train.items())
     return Section(
