@@ -8,7 +8,7 @@ from sweep.report.page import Section, Table, Text
 
 __all__ = ["footprints"]
 
-COLUMNS = ("fold", "before", "tuned on the others", "weights", "probs", "rules of polygons")
+COLUMNS = ("fold", "fitted on", "before", "after", "weights", "probs", "rules of polygons")
 
 
 def footprints(findings: Findings) -> Section | None:
@@ -20,15 +20,17 @@ def footprints(findings: Findings) -> Section | None:
     words = (
         f"{findings.summary['tuning']} Searched were weights, pooling of months, threshold, seeds and least area, "
         f"{found['tried']} times in all, on {findings.plan.study.postprocess.images_per_scene} images of each scene at "
-        "most. The last line is what the ensemble predicts with: its score is on the folds that chose it."
+        "most. The last line is what the ensemble predicts with."
     )
     rows = [
-        [fold, f"{before[name]:.3f}", f"{after[name]:.3f}", *_params(params)]
+        [fold, "the others", f"{before[name]:.3f}", f"{after[name]:.3f}", *_params(params)]
         for fold, (before, after, params) in enumerate(
             zip(found["before_by_fold"], found["by_fold"], found["params_by_fold"], strict=True)
         )
     ]
-    rows.append(["all", f"{found['before'][name]:.3f}", f"{found['optimistic'][name]:.3f}", *_params(found["params"])])
+    before, nested, optimistic = (f"{found[what][name]:.3f}" for what in ("before", "nested", "optimistic"))
+    rows.append(["all", "the others, each", before, nested, "", "", ""])
+    rows.append(["all", "all", before, optimistic, *_params(found["params"])])
     return Section("Footprints", [Text(words), Table(COLUMNS, rows, {len(rows) - 1: "best"})])
 
 

@@ -28,6 +28,7 @@ from sweep.leaderboard import leaderboard
 from sweep.plan import Plan
 from sweep.report import SECTIONS, Findings, write_report
 from sweep.report.findings import short_names
+from sweep.report.footprints import footprints
 from sweep.report.page import Section, Table, render
 from sweep.search import NOTEBOOK
 from sweep.selection import Selection
@@ -311,3 +312,28 @@ def test_cells_are_text() -> None:
         "<td></td>",
         "<td>&lt;b&gt;</td>",
     ]
+
+
+def test_what_tuning_has_brought(study: Study) -> None:
+    """Fold by fold what the others found, both figures over all, and what is used; nothing where nothing was tuned."""
+    found = study.findings(("COMPLETE", 0.5), ("COMPLETE", 0.6))
+    assert footprints(found) is None
+    params = {"weights": {"1": 1.0}, "probs": "mean 3", "rules": {"threshold": 0.625}}
+    tuned = {
+        "objective": "f1",
+        "params": params,
+        "params_by_fold": [params, params],
+        "before": {"f1": 0.4},
+        "nested": {"f1": 0.5},
+        "optimistic": {"f1": 0.6},
+        "before_by_fold": [{"f1": 0.3}, {"f1": 0.45}],
+        "by_fold": [{"f1": 0.35}, {"f1": 0.55}],
+        "tried": 60,
+    }
+    section = footprints(replace(found, summary={**found.summary, "postprocess": tuned, "tuning": "It helped."}))
+    assert section is not None
+    table = section.blocks[1]
+    assert isinstance(table, Table)
+    scores = [" → ".join(row[2:4]) for row in table.rows]
+    assert scores == ["0.300 → 0.350", "0.450 → 0.550", "0.400 → 0.500", "0.400 → 0.600"]
+    assert table.rows[-1][4:] == ["trial 1: 1.00", "mean 3", "threshold 0.625"]
