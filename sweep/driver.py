@@ -37,6 +37,7 @@ from sweep.study import Study, check_study
 from sweep.studyfile import check_same_study, load_study, save_study
 from sweep.summary import closing
 from sweep.terms import MARK, make_terms
+from sweep.trackstage import track_stage
 from sweep.trial import Job
 from sweep.trials import run_trials
 
@@ -52,7 +53,7 @@ def run_study(options: argparse.Namespace) -> int:
         return _sync(options)
     study = _resolve(options)
     results = options.results.resolve() / study.name
-    only_looks = options.dry_run or options.preflight
+    only_looks = options.dry_run or options.preflight or options.tune_tracks is not None
     if _is_complete(results, study, options.resume or only_looks) and not only_looks:
         _print_summary(results, study, options)
         return 0
@@ -71,6 +72,9 @@ def run_study(options: argparse.Namespace) -> int:
         try:
             if options.preflight:
                 print(preflight_text(plan, results))
+                return 0
+            if options.tune_tracks is not None:
+                print(_tune_tracks(plan, results, options))
                 return 0
             plan = with_gpu_share(plan, results)
             require_capacity(plan.study)
@@ -131,6 +135,19 @@ def _run(plan: Plan, results: Path, options: argparse.Namespace) -> bool:
         waiting = records.close(state)
         if waiting:
             print(f"{waiting} records wait for MLflow in {results}; deliver them with --sync", file=sys.stderr)
+
+
+def _tune_tracks(plan: Plan, results: Path, options: argparse.Namespace) -> str:
+    """Tune the rules of tracking for a complete study, with records of it; return what a person should read."""
+    _, records = _open(plan, results, options)
+    state = "INTERRUPTED"
+    try:
+        with stop_on_signals(StopFile(results)):
+            text = track_stage(plan, results, records, options.tune_tracks)
+        state = "COMPLETE"
+        return text
+    finally:
+        records.close(state)
 
 
 def _check(plan: Plan, results: Path, options: argparse.Namespace) -> None:

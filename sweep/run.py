@@ -86,6 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--preflight", action="store_true", help="measure memory and speed on a node, print the cost; train nothing"
     )
+    parser.add_argument(
+        "--tune-tracks",
+        nargs="?",
+        type=int,
+        const=60,
+        metavar="TRIES",
+        help="tune the rules of sn7 track on the out-of-fold probs of a complete study (default: 60 a search)",
+    )
     parser.add_argument("--sync", action="store_true", help="deliver the records that MLflow has missed; run nothing")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
