@@ -55,13 +55,14 @@ def draw_growing_place(tracks: SceneTracks, images: Mapping[str, Path], path: Pa
     figure, panels = new_sheet(len(chosen), 4, f"{short_name(tracks.scene)}: the place that grows most", 0.3)
     outlines = _in_pixels(tracks, tracks.buildings.geometry.array)
     near = shapely.intersects(outlines, shapely.box(left, top, left + side, top + side))
-    corners = [shapely.get_coordinates(shapely.get_exterior_ring(part)) - (left, top) for part in outlines[near]]
+    parts, owner = shapely.get_parts(outlines[near], return_index=True)
+    corners = [shapely.get_coordinates(ring) - (left, top) for ring in shapely.get_exterior_ring(parts)]
     standing, before = tracks.standing[near], -1
     for axes, month in zip(panels, chosen.tolist(), strict=True):
         ground = _ground(images.get(tracks.dates[month]), (left, top, side))
         grown = f", +{int((standing[:, month] & ~standing[:, before]).sum())}" if before >= 0 else ""
         show(axes, ground, f"{tracks.dates[month]}: {int(standing[:, month].sum())} buildings{grown}")
-        _draw(axes, corners, standing, month, before)
+        _draw(axes, corners, standing[owner], month, before)
         before = month
     scale_bar(panels[0], _ground_metres(tracks))
     figure.legend(

@@ -102,9 +102,9 @@ def _write_scene(
             write_geojson(footprints, temporary / f"{image_name(files.scene, date)}.geojson")
             bar.update()
         package = temporary / f"{files.scene}.gpkg"
-        # through Arrow, which keeps dates without a time of day
+        # through Arrow, which keeps dates without a time of day; unknown, since a polygon that is given may have parts
         dates = tables.buildings.astype(dict.fromkeys(DATES, "date32[day][pyarrow]"))
-        dates.to_file(package, layer="buildings", engine="pyogrio", geometry_type="Polygon", use_arrow=True)
+        dates.to_file(package, layer="buildings", engine="pyogrio", geometry_type="Unknown", use_arrow=True)
         pyogrio.write_dataframe(tables.months, package, layer="months", use_arrow=True)
         write_json(temporary / "track.json", _about(files, read, config, tables))
 

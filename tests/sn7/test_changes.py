@@ -12,7 +12,7 @@ from affine import Affine
 from PIL import Image
 
 from sn7.changes.counts import growth, new_buildings
-from sn7.changes.place import growing_window
+from sn7.changes.place import draw_growing_place, growing_window
 from sn7.changes.read import SceneTracks
 from sn7.cli import main
 
@@ -74,6 +74,18 @@ def test_the_growing_place(tracks: SceneTracks) -> None:
     assert side == 96 and 0 <= left <= 4 and 0 <= top <= 4
     tracks.buildings.loc[2, "geometry"] = shapely.box(0, -10, 4, -6)
     assert growing_window(tracks)[2] == 96
+
+
+def test_a_building_of_two_parts(tracks: SceneTracks, tmp_path: Path) -> None:
+    """Both parts are drawn, in the colour of what is new: orange where there was none with one part alone."""
+    orange = []
+    for number, parts in enumerate(([(60, -90)], [(60, -90), (60, -70)])):
+        boxes = [shapely.box(x, y, x + 10, y + 10) for x, y in parts]
+        tracks.buildings.loc[1, "geometry"] = shapely.MultiPolygon(boxes)
+        draw_growing_place(tracks, {}, tmp_path / f"{number}.png")
+        pixels = np.asarray(Image.open(tmp_path / f"{number}.png").convert("RGB")).astype(int)
+        orange.append(int(((pixels[..., 0] - pixels[..., 2]) > 100).sum()))
+    assert orange[1] > 1.2 * orange[0]
 
 
 @pytest.fixture
