@@ -1,4 +1,4 @@
-"""batch_size = "auto": the most tiles that a training step can hold on this device."""
+"""Batches sized to the device: the most tiles of a training step, and the windows of a prediction."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,18 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from sn7.config import TrainConfig
+from sn7.ensemble import Predictor
 from sn7.errors import ConfigError
-from sn7.measure import Rehearsal, free_mib, release
-from sn7.precision import out_of_memory
+from sn7.measure import Rehearsal, free_mib
+from sn7.precision import out_of_memory, release
 
-__all__ = ["largest_batch"]
+__all__ = ["largest_batch", "window_batch"]
 
 SHARE = 0.7
 """Of a processor's free memory, which the system and other processes want, too."""
 MIB = 2**20
+MOST_WINDOWS = 64
+"""A GPU is busy with fewer."""
 
 
 def largest_batch(config: TrainConfig, device: torch.device, most: int) -> int:
@@ -38,6 +41,23 @@ def largest_batch(config: TrainConfig, device: torch.device, most: int) -> int:
             "lower tile_size or upscale, or choose a smaller encoder."
         )
     return low
+
+
+def window_batch(predictor: Predictor) -> int:
+    """Return how many windows `predictor` should be given at a time.
+
+    On a GPU as many as fit, by what one takes. On a processor one, which occupies all cores: more are no faster, and
+    each takes its memory.
+    """
+    device = predictor.device
+    if device.type != "cuda":
+        return 1
+    release(device)
+    before = torch.cuda.memory_allocated(device)
+    predictor.outputs(torch.zeros(1, 3, predictor.window, predictor.window, dtype=torch.uint8))
+    each = torch.cuda.max_memory_allocated(device) - before
+    release(device)
+    return int(max(1, min(SHARE * free_mib(device) * MIB // each, MOST_WINDOWS)))
 
 
 def _tried(config: TrainConfig, device: torch.device) -> Callable[[int], bool]:

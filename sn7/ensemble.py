@@ -23,7 +23,7 @@ from sn7.files import atomic_dir, read_json, write_json
 from sn7.learner import default_device
 from sn7.metrics import ThresholdCurve
 from sn7.modeldir import load_model
-from sn7.precision import autocast
+from sn7.precision import autocast, out_of_memory, release
 from sn7.rules import PolygonRules
 from sn7.tiles import round_up
 from sn7.unet import CLASSES, normalize, output_channels
@@ -34,6 +34,8 @@ FORMAT = 2
 UNWEIGHTED = 1
 """The format before weights, which is read as equal ones: to build its models again may cost days of a GPU."""
 PLAIN = "plain"
+SEED_LEVEL = 0.4
+"""Of models with separation outputs, untuned: between what is left of sure probs at a contact and elsewhere."""
 MIN_WINDOW = 512
 """Side of prediction windows as the model sees them, at least: smaller ones spend more of their pixels on overlap."""
 
@@ -59,13 +61,13 @@ class Predictor:
     ) -> None:
         """Take models in; `weights`, one a member and above 0, need not sum to 1, and are equal if left out.
 
-        `rules` are those of its polygons, if they were tuned, else the threshold with the other rules' own values.
+        `rules` are those of its polygons, if they were tuned, else the threshold with the other rules' own values, and
+        seeds where there are outputs to find them with.
         """
         self.name, self.threshold, self.window, self.scale = name, threshold, window, scale
         weights = weights or [1.0] * len(members)
         self.weights = [weight / math.fsum(weights) for weight in weights]
         """Share of each member in the probs; they sum to 1."""
-        self.rules = rules or PolygonRules(threshold=threshold)
         self.way = way
         """How probs that suit these rules are made of images: "plain"; "tta", the mean over the 8 symmetries; or "mean
         3", "median 3", …, pooled over so many months, those around the image's own."""
@@ -75,14 +77,25 @@ class Predictor:
         ]
         self.channels = max(output_channels(config) for _, config in members) - 1
         """1, probs, or 3, probs, boundary and contact."""
+        self.rules = rules or PolygonRules(threshold=threshold, seed_level=SEED_LEVEL if self.channels > 1 else 0.0)
 
     @torch.inference_mode()
     def outputs(self, batch: Tensor) -> Tensor:
         """Return float32 (N, channels, scale · H, scale · W) on the CPU, 0 to 1, of RGB uint8 (N, 3, H, W).
 
-        What overflows in the arithmetic of a member's configuration is computed again in fp32. Raises ModelInvalid
-        where outputs are not finite even so.
+        What overflows in the arithmetic of a member's configuration is computed again in fp32; where memory runs out,
+        one half of the batch after the other. Raises ModelInvalid where outputs are not finite even so.
         """
+        try:
+            return self._outputs(batch)
+        except RuntimeError as error:
+            if len(batch) == 1 or not out_of_memory(error):
+                raise
+        release(self.device)  # out here, where what the error held is gone
+        middle = len(batch) // 2
+        return torch.cat([self.outputs(batch[:middle]), self.outputs(batch[middle:])])
+
+    def _outputs(self, batch: Tensor) -> Tensor:
         rgb = normalize(batch.to(self.device, non_blocking=True).float() / 255)
         outputs = self._mean(rgb)
         if not outputs.isfinite().all():

@@ -1,6 +1,5 @@
 """What a training of a configuration takes: memory and tiles a second, measured over a few steps on random tiles."""
 
-import gc
 import os
 import platform
 import resource
@@ -20,11 +19,11 @@ from sn7.config import TrainConfig
 from sn7.learner import default_device
 from sn7.losses import build_loss
 from sn7.optimizer import FusedAdam
-from sn7.precision import autocast, out_of_memory
+from sn7.precision import autocast, out_of_memory, release
 from sn7.tiles import round_up
 from sn7.unet import build_unet, normalize, parameter_groups
 
-__all__ = ["BatchCost", "Rehearsal", "device_name", "free_mib", "measure_batch", "release"]
+__all__ = ["BatchCost", "Rehearsal", "device_name", "free_mib", "measure_batch"]
 
 MIB = 2**20
 
@@ -179,14 +178,6 @@ def _rate(step: Callable[[], None], batch: int, device: torch.device, batches: i
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def release(device: torch.device) -> None:
-    """Give back what earlier batches held, and begin a new peak where that can be done."""
-    gc.collect()  # a model and its hooks refer to each other
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _peak_mib(device: torch.device) -> float:

@@ -1,9 +1,11 @@
 """In which arithmetic a forward pass runs; weights, gradients and optimizer stay fp32."""
 
+import gc
+
 import torch
 from fastai.callback.core import Callback
 
-__all__ = ["Precision", "autocast", "out_of_memory", "scaler"]
+__all__ = ["Precision", "autocast", "out_of_memory", "release", "scaler"]
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -34,6 +36,14 @@ def out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     said = any(words in text for words in ("out of memory", "can't allocate memory", "status_alloc_failed"))
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and said)
+
+
+def release(device: torch.device) -> None:
+    """Give back what earlier batches held, and begin a new peak where that can be done."""
+    gc.collect()  # a model and its hooks refer to each other
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 class Precision(Callback):

@@ -22,7 +22,21 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from sn7.errors import ImageUnreadable
 
-__all__ = ["Grid", "RasterImage", "RasterProbs", "read_grid", "read_image", "read_probs", "read_udm", "reproject"]
+__all__ = [
+    "Grid",
+    "RasterImage",
+    "RasterProbs",
+    "read_grid",
+    "read_image",
+    "read_probs",
+    "read_udm",
+    "readable",
+    "reproject",
+    "require_bands",
+    "require_grid",
+    "require_place",
+    "require_shape",
+]
 
 
 @dataclass(frozen=True)
@@ -80,8 +94,8 @@ def read_image(path: Path) -> RasterImage:
     Raises ImageUnreadable where the file is damaged, has other bands, no georeference or a rotated grid.
     """
     with _opened(path) as source:
-        _check_bands(path, source)
-        _check_grid(path, source)
+        require_bands(path, source)
+        require_grid(path, source)
         bands = source.read()
         transform, crs = source.transform, source.crs
         lon, lat = _centre(path, source)
@@ -92,7 +106,7 @@ def read_image(path: Path) -> RasterImage:
 def read_grid(path: Path) -> Grid:
     """Return the grid of a GeoTIFF, of which no pixel is read. Raises ImageUnreadable as `read_image` does."""
     with _opened(path) as source:
-        _check_grid(path, source)
+        require_grid(path, source)
         return Grid(source.shape, source.transform, source.crs)
 
 
@@ -107,7 +121,7 @@ def read_probs(path: Path, masks: bool = False) -> RasterProbs:
             raise ImageUnreadable(
                 f"{path} has a first band of {source.dtypes[0]}; wanted probs, float32: give what `sn7 predict` wrote."
             )
-        _check_grid(path, source)
+        require_grid(path, source)
         probs = source.read(1, out_dtype="float32")
         if source.nodata is not None and not np.isnan(source.nodata):
             probs[probs == np.float32(source.nodata)] = np.nan
@@ -138,10 +152,7 @@ def read_udm(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     Raises ImageUnreadable where the file is damaged or has not the `shape` of its image.
     """
     with _opened(path) as source:
-        if source.shape != shape:
-            raise ImageUnreadable(
-                f"{path} is {_size(source.shape)}; wanted {_size(shape)}, as its image is: get both again."
-            )
+        require_shape(path, source, shape)
         unusable: npt.NDArray[np.bool_] = source.read(1) != 0
     return unusable
 
@@ -157,39 +168,70 @@ def reproject(points: npt.NDArray[np.float64], source: CRS, target: CRS) -> npt.
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a GeoTIFF; whatever fails in the block for the file's sake becomes ImageUnreadable."""
+def readable(path: Path) -> Iterator[None]:
+    """Raise ImageUnreadable in place of whatever fails in the block for the sake of the GeoTIFF `path`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _check_grid says it, as an error
-            with rasterio.open(path, driver="GTiff") as source:
-                yield source
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # require_grid says it, as an error
+            yield
     except (RasterioError, OSError, MemoryError) as error:  # damage may make an image larger than any
         # rasterio's own sentence of a failed read is "see previous exception"; some begin with the path, as ours does
         reason = str(error.__cause__ or error).strip().rstrip(".").removeprefix(f"'{path}' ")
         raise ImageUnreadable(f"{path} cannot be read as a GeoTIFF ({reason}); get the file again.") from error
 
 
-def _check_bands(path: Path, source: Any) -> None:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with readable(path), rasterio.open(path, driver="GTiff") as source:
+        yield source
+
+
+def require_shape(path: Path, source: Any, shape: tuple[int, int]) -> None:
+    """Raise ImageUnreadable where an open mask of unusable pixels has not the `shape` of its image."""
+    if source.shape != shape:
+        raise ImageUnreadable(
+            f"{path} is {_size(source.shape)}; wanted {_size(shape)}, as its image is: get both again."
+        )
+
+
+def require_bands(path: Path, source: Any) -> None:
+    """Raise ImageUnreadable where an open GeoTIFF is neither RGB nor RGB and alpha, of uint8."""
     if source.count not in (3, 4) or set(source.dtypes) != {"uint8"}:
         found = f"{source.count} bands of {', '.join(sorted(set(source.dtypes)))}"
         raise ImageUnreadable(f"{path} has {found}; wanted 3 (RGB) or 4 (RGB, alpha) bands of uint8: convert it.")
 
 
-def _check_grid(path: Path, source: Any) -> None:
-    transform = source.transform
-    if source.crs is None or transform.is_identity:
+def require_grid(path: Path, source: Any) -> None:
+    """Raise ImageUnreadable where an open GeoTIFF has no CRS, no geotransform, or a grid not along the axes."""
+    if source.crs is None or source.transform.is_identity:
         missing = "CRS" if source.crs is None else "geotransform"
         raise ImageUnreadable(
             f"{path} has no {missing}, so its place is unknown; wanted a georeferenced GeoTIFF: "
             "set it with gdal_edit, or get the file again."
         )
+    _require_axes(path, source.transform)
+
+
+def _require_axes(path: Path, transform: Affine) -> None:
     if transform.is_degenerate:
         raise ImageUnreadable(f"{path} has pixels without a width or height; wanted both: get the file again.")
     if transform.b != 0 or transform.d != 0:
         raise ImageUnreadable(
             f"{path} has a rotated grid; wanted rows and columns along the axes: warp it with gdalwarp."
         )
+
+
+def require_place(path: Path, source: Any) -> bool:
+    """Return whether an open GeoTIFF has a place on the earth, which it does not where it has no CRS.
+
+    Raises ImageUnreadable where it has a CRS but no place in it, or a grid that is not along the axes.
+    """
+    if source.crs is None:
+        _require_axes(path, source.transform)
+        return False
+    require_grid(path, source)
+    _centre(path, source)
+    return True
 
 
 def _centre(path: Path, source: Any) -> tuple[float, float]:

@@ -4,12 +4,30 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sn7.pooling import POOLS
+from sn7.rules import PolygonRules
+
 __all__ = ["add", "run"]
+
+EPILOG = f"""\
+Below OUT, in a folder a scene: <image>.tif, probs as a Cloud Optimized GeoTIFF, NaN where invalid, with the bands
+boundary and contact where the model has such outputs; <image>.geojson, polygons with area_m2 (true ground area) and
+mean_prob; <image>.png, the image with their outlines. Pooled over all months, they have the scene's name.
+
+An image without a CRS is predicted with a warning: its probs have none either, its polygons are in the file's own
+coordinates (pixels where it has no geotransform), area_m2 is null, and what is dropped is under 4 px².
+
+{PolygonRules.help_lines()}
+
+The threshold is the model's by default, and so are the other rules where they were tuned. A model with separation
+outputs has seed_level 0.4 otherwise."""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Add the sub-command."""
-    command: argparse.ArgumentParser = commands.add_parser("predict", help="images → probs GeoTIFF, polygons, preview")
+    command: argparse.ArgumentParser = commands.add_parser(
+        "predict", help="images → probs GeoTIFF, polygons, preview", epilog=EPILOG
+    )
     command.add_argument("model", type=Path, help="a model folder or an ensemble folder")
     command.add_argument(
         "input",
@@ -17,21 +35,89 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="GeoTIFFs, a scene, or a data set (its test_public scenes, if any); the latter two also at a URL",
     )
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
+    command.add_argument("--tta", action="store_true", help="mean over the 8 flips and quarter turns; 8 times as slow")
+    command.add_argument(
+        "--pool", choices=POOLS, help="pool the months of a scene; pixels invalid in a month do not count there"
+    )
+    command.add_argument(
+        "--pool-months",
+        type=_odd,
+        default=0,
+        metavar="N",
+        help="pool each month with those up to (N - 1) / 2 before and after it (default: 0, all months into one map)",
+    )
+    command.add_argument(
+        "--fine", action="store_true", help="keep the grid of models that enlarge images (default: the image's own)"
+    )
+    command.add_argument(
+        "--format", choices=("geojson", "gpkg", "parquet"), default="geojson", help="of polygons (default: %(default)s)"
+    )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="RULE=VALUE", help="a rule of polygons, see below; repeatable"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    command.add_argument(
+        "--batch-size",
+        type=_batch,
+        default="auto",
+        metavar="N",
+        help="windows at a time (default: what the device holds)",
+    )
     command.set_defaults(command=run)
     return command
 
 
 def run(options: argparse.Namespace) -> str:
     """Run it; return what it prints."""
-    from sn7.ensemble import load_predictor
-    from sn7.predict import predict
+    from sn7.autobatch import window_batch
+    from sn7.ensemble import PLAIN, load_predictor
+    from sn7.errors import ConfigError
+    from sn7.learner import named_device
+    from sn7.predict import MapOptions, Pooling, predict
     from sn7.storage import local
+    from sn7.symmetries import Symmetries
 
-    report = predict(load_predictor(options.model), [local(place) for place in options.input], options.out)
-    lines = [f"skipped: {sentence}" for sentence in report.skipped]
+    if options.pool_months and not options.pool:
+        raise ConfigError("--pool-months says over how many months to pool, not how; add --pool mean or --pool median.")
+    model = load_predictor(options.model, named_device(options.device), options.fine)
+    batch_size = window_batch(model) if options.batch_size == "auto" else options.batch_size
+    maps = MapOptions(PolygonRules.from_texts(options.set, model.rules), options.format, batch_size)
+    pooling = Pooling(options.pool, options.pool_months) if options.pool else None
+    predictor = Symmetries(model) if options.tta else model
+    report = predict(predictor, [local(place) for place in options.input], options.out, maps, pooling)
     polygons = sum(files.count for files in report.written)
-    lines.append(
-        f"{options.out}: {len(report.written)} of {report.images} images predicted, {polygons} polygons, "
-        f"{len(report.skipped)} skipped"
+    return "\n".join(
+        [
+            *([f"note: {_advice(model.way)}"] if model.way not in (PLAIN, _way(options)) else []),
+            *(f"skipped: {sentence}" for sentence in report.skipped),
+            *(f"warning: {sentence}" for sentence in report.warnings),
+            f"{options.out}: {report.images - len(report.skipped)} of {report.images} images predicted "
+            f"({report.km2:.1f} km²), {len(report.written)} maps, {polygons} polygons, {len(report.skipped)} skipped",
+        ]
     )
-    return "\n".join(lines)
+
+
+def _way(options: argparse.Namespace) -> str:
+    """Return how probs are made, in the words of Predictor.way."""
+    return f"{options.pool} {options.pool_months}" if options.pool else "tta" if options.tta else "plain"
+
+
+def _advice(way: str) -> str:
+    how, _, months = way.partition(" ")
+    wanted = f"--pool {how} --pool-months {months}" if months else "--tta"
+    return f"the rules of this model's polygons were tuned on probs of {wanted}; add that to have them as they were."
+
+
+def _odd(text: str) -> int:
+    months = int(text)
+    if months < 0 or (months and months % 2 == 0):
+        raise argparse.ArgumentTypeError(f"{text} cannot be used; wanted 0 or an odd number of months, such as 3")
+    return months
+
+
+def _batch(text: str) -> int | str:
+    if text == "auto":
+        return text
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} cannot be used; wanted 1 or more windows, or auto")
+    return int(text)

@@ -87,6 +87,28 @@ def test_a_model_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "is no model folder" in _said(capsys)[1]
 
 
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--pool-months", "3"], 1, "add --pool mean or --pool median"),
+        (["--pool", "mean", "--pool-months", "4"], 2, "wanted 0 or an odd number"),
+        (["--device", "tpu"], 1, "there is no device 'tpu' here; wanted auto or one of cpu"),
+        (["--batch-size", "0"], 2, "wanted 1 or more windows"),
+        (["--format", "shp"], 2, "invalid choice: 'shp'"),
+    ],
+)
+def test_options_of_predict(
+    options: list[str], status: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be used is answered before a model is read."""
+    arguments = ["predict", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out"), *options]
+    try:
+        assert main(arguments) == status
+    except SystemExit as ended:
+        assert ended.code == status
+    assert said in _said(capsys)[1]
+
+
 def test_train_and_predict(
     make_prepared: Callable[..., Prepared],
     tmp_path: Path,
@@ -106,6 +128,11 @@ def test_train_and_predict(
         assert main(["predict", str(tmp_path / "out" / "model"), place, "--out", str(maps)]) == 0
         assert "1 of 1 images predicted" in _said(capsys)[0]
         assert sorted(path.suffix for path in maps.rglob("*.*")) == [".geojson", ".png", ".tif"]
+    more = ["--tta", "--pool", "median", "--format", "gpkg", "--batch-size", "2", "--set", "threshold=0.3"]
+    model, maps = str(tmp_path / "out" / "model"), tmp_path / "pooled"
+    assert main(["predict", model, str(data), "--out", str(maps), *more]) == 0
+    assert "1 of 1 images predicted (" in _said(capsys)[0]
+    assert sorted(path.suffix for path in maps.rglob("*.*")) == [".gpkg", ".png", ".tif"]
 
 
 SETTINGS = ("encoder=test_efficientnet", "tile_size=32", "batch_size=4", "epochs=2")

@@ -116,3 +116,47 @@ def test_a_fold_is_reported_at_a_threshold_that_it_did_not_choose() -> None:
 def test_one_fold_keeps_the_middle() -> None:
     """There is nothing else to fit on."""
     assert fit_threshold([_curve(0.35, 0.25)])[1] == [0.5]
+
+
+def test_separation_outputs_are_means_of_those_that_have_them(tmp_path: Path) -> None:
+    """Of two members one has boundary and contact: probs are the mean of both, the other two are its own."""
+    with_separation = TrainConfig(encoder="xresnet18", tile_size=32, precision="fp32", separation_weight=1.0)
+    for seed, config in enumerate((CONFIG, with_separation)):
+        torch.manual_seed(seed)
+        save_model(tmp_path / str(seed), build_unet(config), config, {})
+    save_ensemble(tmp_path / "ensemble", [tmp_path / "0", tmp_path / "1"], 0.5, {})
+    batch = torch.randint(0, 256, (1, 3, 32, 64), dtype=torch.uint8)
+    plain, separated, both = (load_predictor(tmp_path / name) for name in ("0", "1", "ensemble"))
+    assert (plain.channels, separated.channels, both.channels) == (1, 3, 3)
+    assert (plain.rules.seed_level, separated.rules.seed_level) == (0, 0.4)
+    found, own = both.outputs(batch), separated.outputs(batch)
+    assert found.shape == (1, 3, 32, 64)
+    assert torch.allclose(found[:, 1:], own[:, 1:], atol=1e-6)
+    assert torch.allclose(found[:, 0], (plain.probs(batch) + own[:, 0]) / 2, atol=1e-6)
+
+
+def test_a_fine_grid_averages_to_the_images_own(tmp_path: Path) -> None:
+    """Of a model that enlarges twice, 2 × 2 outputs of the fine grid average to one of the others."""
+    config = TrainConfig(encoder="xresnet18", tile_size=32, precision="fp32", upscale=2)
+    save_model(tmp_path / "m", build_unet(config), config, {})
+    batch = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    fine, coarse = load_predictor(tmp_path / "m", fine=True), load_predictor(tmp_path / "m")
+    assert (fine.scale, coarse.scale) == (2, 1)
+    assert fine.outputs(batch).shape == (1, 1, 64, 64)
+    assert torch.allclose(torch.nn.functional.avg_pool2d(fine.outputs(batch), 2), coarse.outputs(batch), atol=1e-6)
+
+
+def test_a_batch_that_does_not_fit_is_halved(models: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five windows where two fit: what comes out is what comes out of them one by one."""
+    predictor = load_predictor(models[0])
+    batch = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
+    expected = torch.cat([predictor.outputs(batch[i : i + 1]) for i in range(5)])
+    mean = predictor._mean
+
+    def small(rgb: torch.Tensor, precision: str = "") -> torch.Tensor:
+        if len(rgb) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return mean(rgb, precision)
+
+    monkeypatch.setattr(predictor, "_mean", small)
+    assert torch.allclose(predictor.outputs(batch), expected, atol=1e-5)

@@ -6,7 +6,7 @@ from affine import Affine
 from geopandas import GeoDataFrame
 from PIL import Image
 
-from sn7.figures import preview
+from sn7.figures import Preview
 from sn7.metrics import Counts
 from sn7.panels import MISTAKES, TilePicture, tile_panels, tile_sheet
 from sn7.tilesheet import choose_tiles
@@ -17,6 +17,13 @@ GREY, YELLOW = (90, 90, 90), (255, 235, 0)
 def read(path: Path) -> np.ndarray:
     """Return a picture as uint8 (h, w, 3)."""
     return np.asarray(Image.open(path).convert("RGB"))
+
+
+def preview(rgb: np.ndarray, polygons: GeoDataFrame, transform: Affine, path: Path) -> None:
+    """Write a preview of a whole image and one table of polygons."""
+    picture = Preview(rgb, rgb.shape[1:], transform)
+    picture.draw(polygons)
+    picture.save(path)
 
 
 def test_preview_outlines_polygons(tmp_path: Path) -> None:
@@ -41,6 +48,19 @@ def test_preview_draws_holes_and_image_border(tmp_path: Path) -> None:
     yellow = (read(tmp_path / "x.png") == YELLOW).all(axis=2)
     assert yellow[-1].all() and yellow[:, -1].all() and yellow[0].all() and yellow[:, 0].all()
     assert yellow[20, 20:41].all() and not yellow[30, 30]
+
+
+def test_preview_of_a_large_image(tmp_path: Path) -> None:
+    """Of an image of 8,000 × 400 px in a tenth of its size, outlines are drawn where they belong, a tenth as large."""
+    polygons = GeoDataFrame(geometry=[shapely.box(1000, -300, 2000, -100)], crs=3857)
+    picture = Preview(np.full((3, 40, 800), 90, np.uint8), (400, 8000), Affine(1, 0, 0, 0, -1, 0))
+    picture.draw(polygons)
+    picture.save(tmp_path / "x.png")
+    yellow = (read(tmp_path / "x.png") == YELLOW).all(axis=2)
+    rows, columns = np.nonzero(yellow)
+    scale = yellow.shape[1] / 8000
+    assert (columns.min(), columns.max()) == (1000 * scale, 2000 * scale)
+    assert (rows.min(), rows.max()) == (100 * scale, 300 * scale)
 
 
 def test_preview_without_polygons(tmp_path: Path) -> None:

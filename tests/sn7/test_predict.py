@@ -8,10 +8,12 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from disk import needs_root, small_disk
 from PIL import Image
+from rio_cogeo import cog_validate
 
-from sn7.errors import DataMissing, ImageUnreadable, ResultsConflict
-from sn7.predict import predict, predict_image
+from sn7.errors import DataMissing, DiskFull, ImageUnreadable, MonthsInvalid, ResultsConflict
+from sn7.predict import MapOptions, Pooling, predict, predict_image
 from sn7.rules import PolygonRules
 
 REAL = Path(__file__).parents[3] / "shared/data/sn7_mini"
@@ -69,17 +71,19 @@ def write_scene(folder: Path, months: tuple[str, ...] = ("2018_01",)) -> Path:
 
 
 def test_probs_geotiff(tmp_path: Path) -> None:
-    """Probs lie on the grid of the image, NaN where alpha is 0, compressed, tiled and tagged."""
+    """Probs are a valid COG on the grid of the image, NaN where alpha is 0, compressed, tiled and tagged."""
     array = bands(300, 270)
     array[3, :5] = 0
     source = write_tif(tmp_path / "a.tif", array)
     files = predict_image(Brightness(), source, tmp_path / "out")
     assert files is not None
+    assert cog_validate(files.probs, strict=True, quiet=True) == (True, [], [])
     with rasterio.open(files.probs) as raster:
+        assert raster.descriptions == ("probs",)
         assert (raster.count, raster.dtypes, raster.shape) == (1, ("float32",), (300, 270))
         assert raster.transform == TRANSFORM and raster.crs == "EPSG:3857"
         assert np.isnan(raster.nodata)
-        assert raster.profile["compress"] == "deflate" and raster.block_shapes == [(256, 256)]
+        assert raster.profile["compress"] == "deflate" and raster.block_shapes == [(512, 512)]
         assert raster.tags(ns="IMAGE_STRUCTURE")["PREDICTOR"] == "3"
         tags = raster.tags()
         assert (tags["MODEL"], tags["THRESHOLD"]) == ("brightness", "0.5") and "probability" in tags["UNITS"]
@@ -177,11 +181,11 @@ def test_missing_inputs(tmp_path: Path) -> None:
 
 
 def test_unusable_images(tmp_path: Path) -> None:
-    """A damaged file and an image without CRS raise ImageUnreadable and leave no file."""
+    """A damaged file and an image of one band raise ImageUnreadable and leave no file."""
     damaged = tmp_path / "damaged.tif"
     damaged.write_bytes(write_tif(tmp_path / "whole.tif", bands(400, 400)).read_bytes()[:300_000])
-    placeless = write_tif(tmp_path / "placeless.tif", bands(), crs=None)
-    for source in (damaged, placeless):
+    one_band = write_tif(tmp_path / "one.tif", bands(count=1))
+    for source in (damaged, one_band):
         with pytest.raises(ImageUnreadable, match=source.name):
             predict_image(Brightness(), source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -197,6 +201,171 @@ def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     other = write_tif(tmp_path / "other" / "a.tif", bands())
     with pytest.raises(ResultsConflict, match="both"):
         predict(Brightness(), [source, other], tmp_path / "out")
+
+
+class Fine(Brightness):
+    """The same on a grid twice as fine, with a boundary output of 0.25 and a contact output of 0.5 everywhere."""
+
+    channels, scale = 3, 2
+
+    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return three outputs."""
+        probs = super().outputs(batch).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+        return torch.cat([probs, torch.full_like(probs, 0.25), torch.full_like(probs, 0.5)], dim=1)
+
+
+def test_a_fine_grid_with_all_outputs(tmp_path: Path) -> None:
+    """Three named bands of half the pixel's size, at the same place; polygons where they are on the coarse one."""
+    array = bands()
+    array[3, 40:, 70:] = 0
+    source = write_tif(tmp_path / "a.tif", array)
+    coarse = predict_image(Brightness(), source, tmp_path / "coarse")
+    fine = predict_image(Fine(), source, tmp_path / "fine")
+    assert coarse is not None and fine is not None
+    with rasterio.open(fine.probs) as raster:
+        assert raster.descriptions == ("probs", "boundary", "contact") and raster.shape == (140, 180)
+        assert raster.transform.almost_equals(TRANSFORM @ Affine.scale(0.5))
+        found = raster.read()
+        assert raster.tags()["POLYGONS_SEED_LEVEL"] == "0.4"
+    assert np.isnan(found[:, 80:, 140:]).all() and np.isnan(found).sum() == 3 * 60 * 40
+    assert found[0, 20, 40] == pytest.approx(0.8) and found[2, 0, 0] == pytest.approx(0.5)
+    bounds = [gpd.read_file(files.polygons).to_crs(3857).total_bounds for files in (coarse, fine)]
+    np.testing.assert_allclose(*bounds, atol=0.02)
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "parquet"])
+def test_other_formats_keep_the_crs(tmp_path: Path, ending: str) -> None:
+    """Polygons of a GeoPackage or of GeoParquet are in the image's CRS."""
+    options = MapOptions(PolygonRules(simplify_px=0), ending)
+    files = predict_image(Brightness(), write_tif(tmp_path / "a.tif", bands()), tmp_path / "out", options=options)
+    assert files is not None and files.polygons.name == f"a.{ending}"
+    found = gpd.read_parquet(files.polygons) if ending == "parquet" else gpd.read_file(files.polygons)
+    left, top = -13545864.4 + 20 * SIDE, 4578883.74 - 10 * SIDE
+    assert found.crs == 3857
+    assert found.total_bounds == pytest.approx([left, top - 4 * SIDE, left + 10 * SIDE, top], abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_an_image_without_a_crs_is_predicted_with_a_warning(tmp_path: Path) -> None:
+    """Probs without CRS, polygons in the file's own coordinates, no area, one sentence that says so."""
+    source = write_tif(tmp_path / "a.tif", bands(), crs=None)
+    report = predict(Brightness(), [source], tmp_path / "out")
+    (files,), (warning,) = report.written, report.warnings
+    assert "a.tif has no CRS" in warning and report.km2 == 0
+    with rasterio.open(files.probs) as raster:
+        assert raster.crs is None and raster.transform == TRANSFORM
+    found = gpd.read_file(files.polygons)
+    assert found["area_m2"].isna().all()
+    left, top = -13545864.4 + 20 * SIDE, 4578883.74 - 10 * SIDE
+    assert found.total_bounds == pytest.approx([left, top - 4 * SIDE, left + 10 * SIDE, top], abs=1e-2)
+
+
+def test_ground_area_is_counted(tmp_path: Path) -> None:
+    """70 × 90 px of 4.78 m at 38° N are 70 · 90 · (4.78 · cos 38°)² m², within what the ellipsoid changes."""
+    report = predict(Brightness(), [write_tif(tmp_path / "a.tif", bands())], tmp_path / "out")
+    assert report.km2 == pytest.approx(70 * 90 * (SIDE * np.cos(np.radians(37.98))) ** 2 / 1e6, rel=0.005)
+
+
+def write_months(folder: Path) -> Path:
+    """Write a scene of four months: a bright block in all, another in January alone, April transparent on the left."""
+    for month in (1, 2, 3, 4):
+        array = bands()
+        if month == 1:
+            array[:3, 40:44, 20:30] = 204
+        if month == 4:
+            array[3, :, :60] = 0
+        write_tif(folder / "images_masked" / f"global_monthly_2018_{month:02}_mosaic_{folder.name}.tif", array)
+    return folder
+
+
+def test_a_scene_is_pooled_over_its_months(tmp_path: Path) -> None:
+    """One map of the scene's name; the mean is over valid months; the median forgets what was there once."""
+    scene = write_months(tmp_path / "data" / SCENE)
+    for how, there_once in (("mean", 0.4), ("median", 0.2)):
+        report = predict(Brightness(), [scene], tmp_path / how, pooling=Pooling(how))
+        (files,) = report.written
+        assert files.probs == tmp_path / how / SCENE / f"{SCENE}.tif" and files.count == 1
+        with rasterio.open(files.probs) as raster:
+            probs = raster.read(1)
+        assert probs[42, 25] == pytest.approx(there_once) and probs[12, 25] == pytest.approx(0.8)
+        assert sorted(path.suffix for path in files.probs.parent.iterdir()) == [".geojson", ".png", ".tif"]
+
+
+def test_each_month_is_pooled_with_its_neighbours(tmp_path: Path) -> None:
+    """Over three months: January with February; February with both; April, where it is invalid, is March."""
+    scene = write_months(tmp_path / "data" / SCENE)
+    images = sorted((scene / "images_masked").iterdir())  # as GeoTIFFs, their names tell scene and month
+    for inputs, out in (([scene], tmp_path / "a"), (images, tmp_path / "b")):
+        report = predict(Brightness(), inputs, out, pooling=Pooling("mean", 3))
+        found = []
+        for files, image in zip(report.written, images, strict=True):
+            assert files.probs == out / SCENE / image.name
+            with rasterio.open(files.probs) as raster:
+                found.append(raster.read(1)[42, 25])
+        assert found == pytest.approx([0.5, 0.4, 0.2, 0.2])
+
+
+def test_what_cannot_be_pooled_is_named(tmp_path: Path) -> None:
+    """A name without scene and month, before anything is predicted; months on other grids, with nothing written."""
+    with pytest.raises(MonthsInvalid, match=r"a\.tif has a name that does not tell"):
+        predict(Brightness(), [write_tif(tmp_path / "a.tif", bands())], tmp_path / "out", pooling=Pooling("mean"))
+    scene = write_months(tmp_path / "data" / SCENE)
+    moved = scene / "images_masked" / f"global_monthly_2018_02_mosaic_{SCENE}.tif"
+    with rasterio.open(moved, "r+") as raster:
+        raster.transform = TRANSFORM @ Affine.translation(3, 0)
+    with pytest.raises(MonthsInvalid, match="do not lie on one grid"):
+        predict(Brightness(), [scene], tmp_path / "out", pooling=Pooling("mean"))
+    assert not list((tmp_path / "out").rglob("*.*"))
+
+
+class Failing(Brightness):
+    """A predictor that fails after some windows, as a GPU may."""
+
+    def __init__(self) -> None:
+        self.left = 2
+
+    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the outputs, or raise."""
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("device lost")
+        return super().outputs(batch)
+
+
+def test_an_end_half_way_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a file nor the folder."""
+    source = write_tif(tmp_path / "a.tif", bands(400, 90))
+    with pytest.raises(RuntimeError, match="device lost"):
+        predict_image(Failing(), source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@needs_root
+@pytest.mark.parametrize("size", ["1m", "5m"])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, size: str) -> None:
+    """Full while the outputs, or the GeoTIFF, are written: DiskFull, and the disk is as it was."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 900, 900), dtype=np.uint8)
+    source = write_tif(tmp_path / "a.tif", noise)
+    with small_disk(tmp_path / "disk", size) as disk:
+        with pytest.raises(DiskFull, match="the disk is full"):
+            predict_image(Brightness(), source, disk / "out")
+        assert list(disk.rglob("*")) == []
+
+
+def test_an_image_is_read_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 700 rows never more than a window's are read from the file at once, but for the preview's every nth pixel."""
+    source = write_tif(tmp_path / "a.tif", bands(700, 90))
+    heights = []
+    read = rasterio.io.DatasetReader.read
+
+    def watched(self, *args, **options):  # type: ignore[no-untyped-def]
+        if "window" in options:
+            heights.append(options["window"].height)
+        return read(self, *args, **options)
+
+    monkeypatch.setattr(rasterio.io.DatasetReader, "read", watched)
+    assert predict_image(Brightness(), source, tmp_path / "out") is not None
+    assert len(heights) > 10 and max(heights) <= 512  # the rows that are looked at for valid pixels
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs the real fragments in ../shared/data/sn7_mini")

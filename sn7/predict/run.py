@@ -1,0 +1,153 @@
+"""Images, one by one or a scene's months together, through a predictor into maps."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from tqdm import tqdm
+
+from sn7.imagereader import ImageReader, open_image
+from sn7.pooling import window_of
+from sn7.predict.files import MapOptions, PredictionFiles, scratch_folder, write_map
+from sn7.predict.inputs import Job, check_targets, ground_km2, jobs_of, months_of
+from sn7.predict.pooled import Pooling, pool_raw
+from sn7.predict.raw import Outputs, RawOutputs, write_raw
+from sn7.windows import Predictor, predict_strips
+
+__all__ = ["PredictReport", "predict", "predict_image"]
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What went in, what came out, and what did not."""
+
+    images: int
+    written: tuple[PredictionFiles, ...]
+    skipped: tuple[str, ...]
+    """One sentence for each image that was left out."""
+    warnings: tuple[str, ...] = ()
+    """One sentence for each image whose files lack something."""
+    km2: float = 0.0
+    """Ground area of the images that were predicted."""
+
+
+def predict(
+    predictor: Predictor,
+    inputs: Sequence[Path],
+    out: Path,
+    options: MapOptions | None = None,
+    pooling: Pooling | None = None,
+) -> PredictReport:
+    """Predict every image of `inputs`: GeoTIFFs, scene folders, data sets (final scenes, if any, else all).
+
+    With `pooling`, the months of a scene are pooled. Raises DataMissing where an input does not exist or holds no
+    image, ImageUnreadable where one cannot be predicted, ResultsConflict where one would be overwritten or two be
+    written to the same place, MonthsInvalid where images cannot be pooled: all before anything is predicted.
+    """
+    options = options or MapOptions()
+    jobs = [job for path in inputs for job in jobs_of(path, out)]
+    scenes = months_of(jobs, out) if pooling else {}
+    check_targets([job for months in scenes.values() for _, job in months] if pooling else jobs)
+    areas = {job.source: ground_km2(job) for job in jobs}
+    run = _Run(predictor, options, areas)
+    with run.bar:
+        if pooling:
+            for scene, months in scenes.items():
+                run.pooled(scene, months, pooling)
+        else:
+            for job in jobs:
+                run.image(job)
+    return PredictReport(len(jobs), tuple(run.written), tuple(run.skipped), tuple(run.warnings), run.km2)
+
+
+def predict_image(
+    predictor: Predictor, source: Path, out: Path, udm: Path | None = None, options: MapOptions | None = None
+) -> PredictionFiles | None:
+    """Write probs, polygons and preview of a GeoTIFF into the folder `out`, all of them or none.
+
+    Pixels with alpha 0, or unusable by the mask file `udm`, are invalid. Returns None, and writes nothing, where no
+    pixel is valid. Raises ImageUnreadable where the image is damaged or is no uint8 RGB or RGB and alpha;
+    ResultsConflict where `source` would be overwritten.
+    """
+    job = Job(source, out, udm)
+    check_targets([job])
+    run = _Run(predictor, options or MapOptions(), {source: 0.0}, quiet=True)
+    run.image(job)
+    return run.written[0] if run.written else None
+
+
+class _Run:
+    """What is being predicted, and what has come of it."""
+
+    def __init__(
+        self, predictor: Predictor, options: MapOptions, areas: dict[Path, float], quiet: bool = False
+    ) -> None:
+        self.predictor, self.options, self.areas = predictor, options, areas
+        self.written: list[PredictionFiles] = []
+        self.skipped: list[str] = []
+        self.warnings: list[str] = []
+        self.km2 = 0.0
+        layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} km² [{elapsed}<{remaining}, {rate_fmt}]"
+        self.bar = tqdm(
+            total=sum(areas.values()), desc="predict", unit=" km²", bar_format=layout, disable=quiet or None
+        )
+
+    def image(self, job: Job) -> None:
+        """Predict an image by itself."""
+        with open_image(job.source, job.udm) as image:
+            if self._usable(image):
+                with scratch_folder(job.folder) as scratch:
+                    raw = self._predict(image, scratch / "raw")
+                    self.written.append(write_map(raw, image, job.target, self.predictor, self.options, scratch))
+
+    def pooled(self, scene: str, months: Sequence[tuple[str, Job]], pooling: Pooling) -> None:
+        """Predict the months of a scene and pool them: over all of them, or each with those around it."""
+        folder = months[0][1].folder
+        with scratch_folder(folder) as scratch, ExitStack() as files:
+            used: list[tuple[str, Job, ImageReader, RawOutputs]] = []
+            for number, (date, job) in enumerate(months):
+                image = files.enter_context(open_image(job.source, job.udm))
+                if self._usable(image):
+                    used.append((date, job, image, self._predict(image, scratch / f"month-{number}")))
+            dates = [date for date, *_ in used]
+            for centre in range(len(used)) if pooling.months else range(min(len(used), 1)):
+                chosen = window_of(dates, centre, pooling.months)
+                raw = pool_raw([used[i][3] for i in chosen], pooling.how, scratch / "pooled")
+                shown, target = (used[centre][2], used[centre][1].target)
+                if not pooling.months:
+                    shown, target = used[-1][2], folder / f"{scene}.tif"
+                self.written.append(write_map(raw, shown, target, self.predictor, self.options, scratch))
+
+    def _usable(self, image: ImageReader) -> bool:
+        """Return whether an image has a valid pixel; say what it lacks."""
+        if not image.any_valid():
+            self.skipped.append(f"{image.path} has no valid pixel.")
+            self.bar.update(self.areas[image.path])
+            return False
+        if not image.placed:
+            self.warnings.append(
+                f"{image.path} has no CRS: its probs have none either, its polygons are in the file's own coordinates, "
+                "areas in m² are unknown."
+            )
+        self.km2 += self.areas[image.path]
+        return True
+
+    def _predict(self, image: ImageReader, path: Path) -> RawOutputs:
+        """Write the outputs of an image, NaN where it is invalid."""
+        scale, (height, width) = self.predictor.scale, image.shape
+        write_raw(path, self._strips(image))
+        transform = image.transform @ Affine.scale(1 / scale)
+        return RawOutputs(path, self.predictor.channels, (scale * height, scale * width), transform, image.crs)
+
+    def _strips(self, image: ImageReader) -> Iterator[Outputs]:
+        scale, (height, width) = self.predictor.scale, image.shape
+        batch_size = self.options.batch_size
+        for row, outputs in predict_strips(image.rgb, height, width, self.predictor, batch_size=batch_size):
+            first, last = row // scale, (row + outputs.shape[1]) // scale
+            invalid = ~image.valid(first, last)
+            outputs[:, np.kron(invalid, np.ones((scale, scale), bool)) if scale > 1 else invalid] = np.nan
+            self.bar.update(self.areas[image.path] * (last - first) / height)
+            yield outputs
