@@ -226,7 +226,7 @@ def test_a_fine_grid_with_all_outputs(tmp_path: Path) -> None:
         assert raster.descriptions == ("probs", "boundary", "contact") and raster.shape == (140, 180)
         assert raster.transform.almost_equals(TRANSFORM @ Affine.scale(0.5))
         found = raster.read()
-        assert raster.tags()["POLYGONS_SEED_LEVEL"] == "0.4"
+        assert raster.tags()["POLYGONS_SEED_LEVEL"] == "0.0"
     assert np.isnan(found[:, 80:, 140:]).all() and np.isnan(found).sum() == 3 * 60 * 40
     assert found[0, 20, 40] == pytest.approx(0.8) and found[2, 0, 0] == pytest.approx(0.5)
     bounds = [gpd.read_file(files.polygons).to_crs(3857).total_bounds for files in (coarse, fine)]
