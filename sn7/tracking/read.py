@@ -46,16 +46,17 @@ class SceneMonths:
     """That of the model, where the probs carry it."""
 
     @property
-    def to_image(self) -> Affine:
-        """Column and row → those of the scene's images, to which the challenge's CSV refers: probs may be finer.
+    def image_scale(self) -> float:
+        """Side of a pixel of the probs in pixels of the scene's images, to which the challenge's CSV refers.
 
-        The name of the scene tells where these lie; where it does not, the probs count as not finer.
+        Below 1 where probs are finer. The tile in the name of a scene tells how large the images' pixels are; without
+        one, or in another CRS, the probs count as not finer.
         """
         tile = scene_tile(self.months.scene)
         if tile is None or self.crs != CRS.from_epsg(3857):
-            return Affine.identity()
-        found = ~tile.transform @ self.transform
-        return Affine.identity() if found.almost_equals(Affine.identity(), 1e-3) else found
+            return 1.0
+        scale = self.transform.a / tile.transform.a
+        return 1.0 if abs(scale - 1) < 1e-3 else scale
 
 
 def find_scenes(folder: Path) -> list[SceneFiles]:

@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import pyogrio
-import shapely.affinity
-from affine import Affine
+import shapely
 from tqdm import tqdm
 
 from sn7.challenge import Tracks, image_name, write_csv
@@ -83,15 +81,11 @@ def _track_each(
         tables = as_tables(found, read.transform, read.crs)
         _write_scene(out / files.scene, files, read, config, tables, bar)
         reports.append(_report(files, read, found, config))
-        yield _in_image_pixels(found.tracks, read.to_image)
+        yield _in_image_pixels(found.tracks, read.image_scale)
 
 
-def _in_image_pixels(tracks: Tracks, to_image: Affine) -> Tracks:
-    if to_image.is_identity:
-        return tracks
-    matrix = to_image.to_shapely()
-    outlines = [shapely.affinity.affine_transform(outline, matrix) for outline in tracks.geometry]
-    return replace(tracks, geometry=np.array(outlines, object))
+def _in_image_pixels(tracks: Tracks, scale: float) -> Tracks:
+    return tracks if scale == 1 else replace(tracks, geometry=shapely.transform(tracks.geometry, lambda xy: xy * scale))
 
 
 def _write_scene(
