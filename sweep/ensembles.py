@@ -85,8 +85,9 @@ def gain_sentence(candidates: Sequence[Candidate]) -> str:
     taken = ", ".join(f"trial {trial} with weight {weight:.2f}" for trial, weight in chosen.weights.items())
     gain = chosen.scored.counts.dice - mean.scored.counts.dice
     return (
-        f"The ensemble is {taken}: Dice {chosen.scored.counts.dice:.3f} out of fold, {gain:+.3f} against the plain "
-        f"{mean.name}, with {chosen.cost.models} in place of {mean.cost.models} models."
+        f"The ensemble is {taken}: Dice {chosen.scored.counts.dice:.3f} out of fold, each fold with weights that the "
+        f"others chose, {gain:+.3f} against the plain {mean.name}, with {chosen.cost.models} in place of "
+        f"{mean.cost.models} models."
     )
 
 

@@ -78,9 +78,10 @@ def finish(
     scorer = Candidates(plan, {member.trial: member.config for member in left}, results)
     candidates = scorer.compare(trials, names)
     tuned = _tune(plan, trials, candidates[-1], results, records)
-    if tuned:
-        candidates = scorer.reweighed(candidates, tuned.selection)
-    ensemble = write_ensemble(plan, candidates[-1], tuned.advice if tuned else None, results)
+    used = tuned if tuned and tuned.helps else None
+    if used:
+        candidates = scorer.reweighed(candidates, used.selection)
+    ensemble = write_ensemble(plan, candidates[-1], used.advice if used else None, results)
     predicted = predict_final(ensemble, _final_scenes(plan.study), results, plan.study, budget)
     rows = leaderboard(opened)
     summary = {

@@ -51,6 +51,11 @@ class Footprints:
     tuned: Tuned
 
     @property
+    def helps(self) -> bool:
+        """Whether folds are better off with what the others found than without; else nothing of it is used."""
+        return self.tuned.nested > self.tuned.baseline
+
+    @property
     def selection(self) -> Selection:
         """The weights that go with it."""
         return Selection(
@@ -69,14 +74,15 @@ class Footprints:
             values[0] for values in (self.tuned.baseline, self.tuned.nested, self.tuned.optimistic)
         )
         name = {"f1": "F1 of footprints at IoU 0.25", "dice": "Dice of pixels"}[self.objective]
+        end = "" if self.helps else " It is therefore not used."
         return (
             f"Tuning without training brought {name} from {before:.3f} to {nested:.3f}, each fold with what the others "
-            f"found ({optimistic:.3f} with what was fitted on these very folds, which flatters)."
+            f"found ({optimistic:.3f} with what was fitted on these very folds, which flatters).{end}"
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return what summary.json has of it."""
-        return {"objective": self.objective, **self.tuned.to_json((self.objective,))}
+        return {"objective": self.objective, "used": self.helps, **self.tuned.to_json((self.objective,))}
 
     def record(self, records: Records) -> None:
         """Write the searches to MLflow."""

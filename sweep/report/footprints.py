@@ -20,7 +20,7 @@ def footprints(findings: Findings) -> Section | None:
     words = (
         f"{findings.summary['tuning']} Searched were weights, pooling of months, threshold, seeds and least area, "
         f"{found['tried']} times in all, on {findings.plan.study.postprocess.images_per_scene} images of each scene at "
-        "most. The last line is what the ensemble predicts with."
+        f"most.{' The last line is what the ensemble predicts with.' if found['used'] else ''}"
     )
     rows = [
         [fold, "the others", f"{before[name]:.3f}", f"{after[name]:.3f}", *_params(params)]

@@ -207,7 +207,9 @@ def test_the_tuning(place: Path) -> None:
     content = json.loads((place / "results/tiny/ensemble/ensemble.json").read_text())
     summary = json.loads((place / "results/tiny/summary.json").read_text())
     found = summary["postprocess"]
-    assert content["tuned"] == {"probs": found["params"]["probs"], "rules": found["params"]["rules"]}
+    advice = {"probs": found["params"]["probs"], "rules": found["params"]["rules"]}
+    assert content.get("tuned") == (advice if found["used"] else None)
+    assert found["used"] == (found["nested"]["f1"] > found["before"]["f1"])
     assert set(found["nested"]) == set(found["optimistic"]) == set(found["before"]) == {"f1"}
     assert found["tried"] == 3 * 4 == len(_rows(place / "results/tiny/postprocess.csv"))
     assert len(list((place / "results/tiny/oof_tta").rglob("*.npy"))) == 2 * 8

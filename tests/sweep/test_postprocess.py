@@ -120,5 +120,8 @@ def test_tuning_is_told_with_and_without_its_own_folds(
     assert found.selection == selection
     assert found.advice["rules"]["threshold"] > 0.6 or found.advice["rules"]["min_area_m2"] > 30
     assert f"from {found.tuned.baseline[0]:.3f} to 1.000" in found.sentence
+    assert found.helps
+    worse = replace(found, tuned=replace(found.tuned, nested=(0.4,), baseline=(0.4,)))
+    assert not worse.helps and worse.sentence.endswith("It is therefore not used.")
     rows = (tmp_path / "postprocess.csv").read_text().splitlines()
     assert len(rows) == 1 + 3 * 12 and "rules.threshold" in rows[0]

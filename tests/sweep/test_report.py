@@ -321,6 +321,7 @@ def test_what_tuning_has_brought(study: Study) -> None:
     params = {"weights": {"1": 1.0}, "probs": "mean 3", "rules": {"threshold": 0.625}}
     tuned = {
         "objective": "f1",
+        "used": True,
         "params": params,
         "params_by_fold": [params, params],
         "before": {"f1": 0.4},
