@@ -9,11 +9,13 @@ multiplied by the rate at which real trials would report. Tune's own loop is in 
 
 import argparse
 import importlib
+import io
 import json
 import sys
 import tempfile
 import time
 import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -116,7 +118,8 @@ def main() -> None:
     print("".join(f"{head:>{width}}" for head, width in heads))
     shares = {}
     for nodes in NODES:
-        with tempfile.TemporaryDirectory(prefix="sn7-road-") as folder:
+        # Without the board's lines.
+        with tempfile.TemporaryDirectory(prefix="sn7-road-") as folder, redirect_stderr(io.StringIO()):
             trial, report, delivery = Road(Path(folder), nodes, options.per_node).run()
         rate = nodes * options.per_node / options.epoch_s
         share = rate * (report + delivery) + rate / options.epochs * trial
