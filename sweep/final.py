@@ -1,17 +1,21 @@
 """The final scenes, which no model saw, predicted by the ensemble: a Ray task a scene."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 
 from sn7.catalog import Scene
-from sn7.ensemble import load_predictor
-from sn7.errors import ImageUnreadable
-from sn7.predict import PredictReport, predict_image
+from sn7.ensemble import PLAIN, load_predictor
+from sn7.errors import ImageUnreadable, MonthsInvalid
+from sn7.predict import Pooling, PredictReport, predict, predict_image
+from sn7.symmetries import Symmetries
+from sn7.windows import Predictor
 from sweep.board import Board
 from sweep.budget import Budget
 from sweep.fits import result
+from sweep.judge import TTA
 from sweep.stopping import StopFile
 from sweep.study import Study
 
@@ -49,8 +53,24 @@ def predict_final(
 
 
 def _predict_scene(ensemble: Path, scene: Scene, out: Path) -> PredictReport:
-    """Predict a scene; an image that cannot be read is skipped with the reason, after all that it cost to get here."""
-    predictor = load_predictor(ensemble)
+    """Predict a scene in the way that the ensemble's rules were tuned for; months that cannot be pooled one by one.
+
+    An image that cannot be read is skipped with the reason, after all that it cost to get here.
+    """
+    predictor: Predictor = (model := load_predictor(ensemble))
+    if model.way == TTA:
+        predictor = Symmetries(model)
+    elif model.way != PLAIN:
+        how, months = model.way.split()
+        try:
+            return predict(predictor, [scene.folder], out, pooling=Pooling(how, int(months)))
+        except (ImageUnreadable, MonthsInvalid) as error:
+            alone = _predict_images(predictor, scene, out)
+            return replace(alone, skipped=(*alone.skipped, f"{scene.name} is not pooled over its months: {error}"))
+    return _predict_images(predictor, scene, out)
+
+
+def _predict_images(predictor: Predictor, scene: Scene, out: Path) -> PredictReport:
     written, skipped = [], []
     for image in scene.images:
         try:
