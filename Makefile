@@ -4,7 +4,7 @@ BIN := .venv/bin
 RESULTS ?= results
 PORT ?= 5000
 
-.PHONY: sweep test test-all lint ui bench clean
+.PHONY: sweep test test-all test-up lint ui bench clean
 
 sweep: .venv/installed data/sample
 	$(BIN)/python sweep/run.py --resume --results $(RESULTS)
@@ -14,6 +14,10 @@ test: .venv/installed
 
 test-all: .venv/installed
 	$(BIN)/pytest $(PYTEST)
+
+# `ray up` to `ray down` with both cluster files, on loopback: some ten minutes; wants root, sshd and rsync, and says so.
+test-up: .venv/installed
+	$(BIN)/pytest -rs tests/sweep/test_ray_up.py $(PYTEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
