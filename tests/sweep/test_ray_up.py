@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -104,7 +105,7 @@ class Launcher:
             timeout=900,
             check=False,
         )
-        assert done.returncode == 0, f"{words}: {done.stdout[-4000:]}\n{self._logs()}"
+        assert done.returncode == 0, f"{words}: {done.stdout[-4000:]}\n{self.logs()}"
         return done.stdout
 
     def start_study(self, gpu: int, data: str) -> None:
@@ -121,14 +122,14 @@ class Launcher:
     def ended(self) -> None:
         """Wait for the study's end, which must be a good one."""
         assert self.study is not None
-        assert self.study.wait(1200) == 0, self._logs()
+        assert self.study.wait(1200) == 0, self.logs()
 
     def training(self) -> str:
         """Return a machine that trains a trial whose first epochs have been reported, or nothing."""
         begun = list(self.shared.glob("results/up/trials/*/*/history.csv"))
         return next(iter(self.there.training() if begun else ()), "")
 
-    def _logs(self) -> str:
+    def logs(self) -> str:
         """Return what the autoscaler and the watchers have said last."""
         paths = [
             *self.there.folder.glob("ray/**/monitor.*"),
@@ -139,12 +140,14 @@ class Launcher:
         return "\n".join(f"--- {path}\n{path.read_text(errors='replace')[-2000:]}" for path in paths)
 
 
-def _eventually(what: str, true: Callable[[], object], launcher: Launcher, seconds: float = 900) -> None:
+def _eventually(what: str, true: Callable[[], Any], launcher: Launcher, seconds: float = 900) -> Any:
+    """Wait until what is asked for comes about, and return it."""
     deadline = time.monotonic() + seconds
-    while not true():
-        assert launcher.study is None or launcher.study.poll() in (None, 0), f"{what}: no study\n{launcher._logs()}"
-        assert time.monotonic() < deadline, f"{what}: it does not come about\n{launcher._logs()}"
+    while not (answer := true()):
+        assert launcher.study is None or launcher.study.poll() in (None, 0), f"{what}: no study\n{launcher.logs()}"
+        assert time.monotonic() < deadline, f"{what}: it does not come about\n{launcher.logs()}"
         time.sleep(0.2)
+    return answer
 
 
 def _check_results(launcher: Launcher) -> None:
@@ -199,8 +202,7 @@ def test_the_life_of_a_cluster_on_aws(aws: tuple[Launcher, MockedEc2, dict[str, 
     assert (_status(url), _status(url, launcher.token.read_text())) == (401, 200)
 
     launcher.start_study(1, "s3://sn7/prepared")
-    _eventually("a trial trains", launcher.training, launcher)
-    taken = launcher.training()
+    taken = _eventually("a trial trains", launcher.training, launcher)
     assert set(ec2.machines().values()) == {"head", "g5.xlarge-spot"}
     (raylet,) = [it for it in map(psutil.Process, there.processes()[taken]) if it.name() == "raylet"]
     assert "OMP_NUM_THREADS" not in raylet.environ()
@@ -228,8 +230,7 @@ def test_machines_of_ones_own(make_prepared: Callable[..., Prepared]) -> None:
         launcher.run("check", str(launcher.file), module="sweep.cluster")
         launcher.run("up", "-y", "--no-config-cache", str(launcher.file))
         launcher.start_study(0, str(make_prepared().folder))
-        _eventually("a trial trains", launcher.training, launcher)
-        there.lose(launcher.training())
+        there.lose(_eventually("a trial trains", launcher.training, launcher))
         launcher.ended()
         _check_results(launcher)
         launcher.run("down", "-y", str(launcher.file))
