@@ -14,6 +14,8 @@ import psutil
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts", "start"]
 HEAD = "127.0.0.2"
+ALONE = {"RAY_memory_monitor_refresh_ms": "0"}
+"""Ray else kills trials for the memory that others take of this machine."""
 NO_DASHBOARD = ("--include-dashboard=false",)
 
 DRAIN = """
@@ -43,7 +45,7 @@ class Nodes:
         self.options = options
         self.log, self.head, self.port = log, head, _free_port(head)
         token = os.urandom(32).hex()
-        self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, **variables}
+        self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, **ALONE, **variables}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
 
