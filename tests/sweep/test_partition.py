@@ -38,7 +38,7 @@ max_failures = 0
 encoder = "test_efficientnet"
 tile_size = 32
 batch_size = 4
-epochs = 40
+epochs = 20
 
 [search]
 lr_max = { loguniform = [1e-4, 1e-2] }
@@ -75,7 +75,7 @@ def test_late_writes_of_a_worker_that_was_cut_off(tmp_path: Path) -> None:
         command += ["--address", nodes.address]
         driver = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output, env=nodes.environment)
         try:
-            _wait_until(lambda: (base / "checkpoint.pt").exists(), 300, driver, log)
+            _wait_until(lambda: (base / "checkpoint.pt").exists(), 900, driver, log)
             (worker,) = nodes.workers()
             os.kill(worker, signal.SIGSTOP)  # as if its epoch were a long one
             there.cut()
@@ -85,7 +85,7 @@ def test_late_writes_of_a_worker_that_was_cut_off(tmp_path: Path) -> None:
             assert final.name == "random-0.attempt-2" and not base.exists()
             before = _content(results)
             os.kill(worker, signal.SIGCONT)
-            _wait_until(lambda: (base / "history.csv").exists(), 120, driver, log)
+            _wait_until(lambda: (base / "history.csv").exists(), 300, driver, log)
             time.sleep(20)  # many of its epochs, if it went on
         finally:
             driver.kill()
@@ -93,7 +93,7 @@ def test_late_writes_of_a_worker_that_was_cut_off(tmp_path: Path) -> None:
         with (base / "history.csv").open(newline="") as file:
             late = len(list(csv.DictReader(file)))
         after = _content(results)
-    assert late < 40 and not (base / "result.json").exists()
+    assert late < 20 and not (base / "result.json").exists()
     assert {name: after[name] for name in before} == before
     assert {Path(name).parts[2] for name in after.keys() - before.keys()} == {base.name}
     assert newest(base) == final
