@@ -3,11 +3,13 @@ const PAPER = 680;
 const fit = (layout) => {
   document.querySelectorAll(".plotly-graph-div").forEach((chart) => Plotly.relayout(chart, layout));
 };
+let closed = [];
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("details").forEach((part) => { part.open = true; });
+  closed = [...document.querySelectorAll("details:not([open])")];
+  closed.forEach((part) => { part.open = true; });
   fit({ width: PAPER, autosize: false });
 });
 addEventListener("afterprint", () => {
-  document.querySelectorAll("details").forEach((part) => { part.open = false; });
+  closed.forEach((part) => { part.open = false; });
   fit({ width: null, autosize: true });
 });

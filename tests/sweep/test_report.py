@@ -60,6 +60,7 @@ class Study:
         candidates = [
             Candidate(f"trial {trial}", Selection({trial: 1.0}), self._scored(trial, 0.5 + 0.1 * (trial == best)), COST)
             for trial in sorted({0, best})
+            if trials[trial][0] == "COMPLETE"
         ]
         candidates.append(replace(candidates[-1], name="ensemble"))
         summary = {
@@ -122,7 +123,7 @@ class Study:
         metrics = {"dice": dice, "iou": 0.3, "precision": 0.5, "recall": 0.5}
         found = Evaluation({"scene0": metrics}, dice - 0.1, dice + 0.1, 0.4, dice + 0.01, 0.91)
         result = TrainResult(history[-1], EPOCHS, 10, 5, Sampling(3, 3, 0), found, 1000, 60.0)
-        folder = split_folder(self.results, number, VALIDATION.name)
+        folder = split_folder(self.results, number, self.plan.validation[0].name)
         folder.mkdir(parents=True)
         write_rows(folder / "history.csv", history)
         write_json(folder / "result.json", asdict(result))
@@ -222,6 +223,23 @@ def test_one_trial_is_a_report(study: Study) -> None:
     assert "with 1 complete trials" in _texts(sections["The search"])
     assert next(chart.figure.data[0].y for chart in sections["The search"].blocks if chart.kind == "chart") == (0.4,)
     assert "Seeds" not in sections and "Learning curves" in sections
+
+
+def test_a_search_on_folds(study: Study) -> None:
+    """The objective is a mean over folds: no interval of a single split, the curves are of the first fold."""
+    study.plan = replace(study.plan, validation=FOLDS)
+    sections = _sections(study.findings(("COMPLETE", 0.4), ("COMPLETE", 0.5)))
+    assert "the mean over 2 folds" in _texts(sections["What was searched"])
+    assert "95 % interval" not in sections["Leaderboard"].blocks[1].columns
+    assert "on the first of the folds" in _texts(sections["Learning curves"])
+
+
+def test_a_notebook_recipe_that_failed(study: Study) -> None:
+    """The baseline is missing, and every section that would have it does without."""
+    found = study.findings(("FAIL", 0.0), ("COMPLETE", 0.5))
+    sections = _sections(found)
+    assert sections["Leaderboard"].blocks[1].marks == {0: "best", 1: "failed"}
+    assert [trace.name for trace in sections["Calibration"].blocks[1].figure.data] == ["as promised", "ensemble"]
 
 
 def test_importances_need_ten_trials_that_differ(study: Study) -> None:
