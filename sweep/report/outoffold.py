@@ -104,14 +104,15 @@ def thresholds(findings: Findings) -> Section:
     )
     for name, model, colour in _shown(findings):
         figure.add_scatter(x=at, y=_curve(model).dice(), line={"color": colour, "width": 3}, name=f"{name}, all folds")
-    figure.add_vline(x=scored.threshold, line={"color": BEST, "width": 1, "dash": "dash"})
+    if all(fold.weights == findings.candidates[-1].weights for fold in scored.folds):  # else it is of another curve
+        figure.add_vline(x=scored.threshold, line={"color": BEST, "width": 1, "dash": "dash"})
     figure.update_xaxes(title="threshold on probs", range=[0, 1])
     figure.update_yaxes(title="Dice", rangemode="tozero")
     figure.update_layout(height=400)
     words = (
-        f"The ensemble predicts with {scored.threshold:.2f}, fitted on all folds (dashed): Dice "
-        f"{_curve(scored).counts(scored.threshold).dice:.3f} there is optimistic, since the same scenes chose it. "
-        f"Nested, each fold at the threshold of the others (dots), it is {scored.counts.dice:.3f}."
+        f"The ensemble predicts with {scored.threshold:.2f}, fitted on all folds: Dice {scored.optimistic.dice:.3f} "
+        "there is optimistic, since the same scenes chose it. Nested, each fold with what was fitted on the others "
+        f"(dots), it is {scored.counts.dice:.3f}."
     )
     return Section("Dice over the threshold", [Text(words), Chart(figure)])
 
