@@ -58,8 +58,11 @@ def _decode(block: UnetBlock, deeper: Tensor, skip: Tensor) -> Tensor:
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:
-    """Return x at the height and width of another tensor. A graph that is exported must not depend on its example's."""
-    if x.shape[-2:] == like.shape[-2:] and not _exporting():
+    """Return x at the height and width of another tensor.
+
+    A graph that is exported must not even ask whether they differ: the answer for its example would become part of it.
+    """
+    if not _exporting() and x.shape[-2:] == like.shape[-2:]:
         return x
     return interpolate(x, like.shape[-2:], mode="nearest")
 

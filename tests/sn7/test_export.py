@@ -56,6 +56,7 @@ def test_the_weighted_mean_by_hand(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["two.onnx"]
 
 
+@pytest.mark.slow
 def test_colours_are_normalised_inside(tmp_path: Path) -> None:
     """The logit is the normalised red: of red 124 it is (124 / 255 - 0.485) / 0.229, of 255 (1 - 0.485) / 0.229."""
     net = _pixelwise(0.0)
