@@ -15,7 +15,7 @@ test: .venv/installed
 test-all: .venv/installed
 	$(BIN)/pytest $(PYTEST)
 
-# `ray up` to `ray down` with both cluster files, on loopback: some ten minutes; wants root, sshd and rsync, and says so.
+# `ray up` to `ray down` with both cluster files, on loopback: minutes, on a busy machine many; wants root, sshd and rsync, and says so.
 test-up: .venv/installed
 	$(BIN)/pytest -rs tests/sweep/test_ray_up.py $(PYTEST)
 
