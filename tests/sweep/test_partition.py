@@ -38,7 +38,7 @@ max_failures = 0
 encoder = "test_efficientnet"
 tile_size = 32
 batch_size = 4
-epochs = 20
+epochs = 100
 
 [search]
 lr_max = { loguniform = [1e-4, 1e-2] }
@@ -76,7 +76,9 @@ def test_late_writes_of_a_worker_that_was_cut_off(tmp_path: Path) -> None:
         driver = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output, env=nodes.environment)
         try:
             _wait_until(lambda: (base / "checkpoint.pt").exists(), 900, driver, log)
-            (worker,) = nodes.workers()
+            while not (workers := nodes.workers()):  # between two epochs its title is another one
+                time.sleep(0.05)
+            (worker,) = workers
             os.kill(worker, signal.SIGSTOP)  # as if its epoch were a long one
             there.cut()
             nodes.add(SECOND)
@@ -93,7 +95,7 @@ def test_late_writes_of_a_worker_that_was_cut_off(tmp_path: Path) -> None:
         with (base / "history.csv").open(newline="") as file:
             late = len(list(csv.DictReader(file)))
         after = _content(results)
-    assert late < 20 and not (base / "result.json").exists()
+    assert late < 100 and not (base / "result.json").exists()
     assert {name: after[name] for name in before} == before
     assert {Path(name).parts[2] for name in after.keys() - before.keys()} == {base.name}
     assert newest(base) == final
