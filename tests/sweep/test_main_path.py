@@ -174,13 +174,15 @@ def test_folds_and_repeats_last_as_long_as_they_trained(place: Path) -> None:
     for run in client.search_runs([experiment], "tags.`sn7.kind` = 'fold'"):
         epochs = client.get_metric_history(run.info.run_id, "seconds")
         assert [epoch.step for epoch in epochs] == [1, 2]
-        assert run.info.end_time - run.info.start_time >= 950 * sum(epoch.value for epoch in epochs)
+        assert run.info.end_time - run.info.start_time >= 1000 * (sum(epoch.value for epoch in epochs) - 1)
         assert run.data.metrics["dice_low"] <= run.data.metrics["dice_high"] <= run.data.metrics["ceiling_dice"] <= 1
     for run in client.search_runs([experiment], "tags.`sn7.kind` = 'repeat'"):
         result = json.loads(
             Path(client.download_artifacts(run.info.run_id, "random-1-repeat-1/result.json")).read_text()
         )
-        assert run.info.end_time - run.info.start_time >= 950 * result["seconds"]
+        assert run.info.end_time - run.info.start_time >= 1000 * (
+            result["seconds"] - 1
+        )  # the driver looks twice a second
 
 
 def test_the_ensemble_and_its_folds(place: Path) -> None:
