@@ -27,11 +27,13 @@ lint: .venv/installed
 ui: .venv/installed
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(RESULTS)/mlflow.db --host 127.0.0.1 --port $(PORT)
 
-# What preparation, training and the sweep cost beside the least possible, and what the search saves: some twenty minutes.
+# What preparation, training, the sweep, prediction and tracking cost beside the least possible: some forty minutes.
 bench: .venv/installed
 	$(BIN)/python benchmarks/preparation.py --json
 	$(BIN)/python benchmarks/training.py --json
 	$(BIN)/python benchmarks/sweep.py --json
+	$(BIN)/python benchmarks/prediction.py --json
+	$(BIN)/python benchmarks/tracking.py --json
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -56,9 +56,7 @@ class _Graph(nn.Module):
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         # Of weights that are channels_last, torch's exporter concludes that height and width are multiples of 32.
-        self.models = nn.ModuleList(
-            model.to(memory_format=torch.contiguous_format) for model, _ in predictor.members
-        )
+        self.models = nn.ModuleList(model.to(memory_format=torch.contiguous_format) for model, _ in predictor.members)
         self.upscales = [config.upscale for _, config in predictor.members]
         self.weights = predictor.weights
 

@@ -136,7 +136,7 @@ def test_what_a_kill_left_half_written_is_no_study(run: Run, sample: Path, tmp_p
 def begun(write_study: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a data set whose study has begun in results/test, as the driver leaves it when it is killed."""
 
-    def no_ray(address: str | None) -> None:
+    def no_ray(*_: object) -> None:
         raise AssertionError("Ray was started")
 
     monkeypatch.setattr("sweep.driver.start_ray", no_ray)

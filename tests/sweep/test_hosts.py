@@ -42,7 +42,7 @@ building_weight = {{ choice = [0.5, 0.75] }}
 """
 SAME = ("lr_max", "building_weight", "state", "dice", "iou", "precision", "recall", "best_epoch", "epochs_trained")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture

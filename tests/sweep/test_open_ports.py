@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 OURS = ("--head", "--port", "--autoscaling-config")
 """What the test starts a head with in its own way."""
 
-pytestmark = [pytest.mark.slow, needs_namespaces]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, needs_namespaces]
 
 
 def _start_of_head() -> tuple[dict[str, str], list[str]]:

@@ -46,7 +46,7 @@ lr_max = { loguniform = [1e-4, 1e-2] }
 SLOW_TO_GIVE_UP = {"RAY_gcs_rpc_server_reconnect_timeout_s": "1000"}
 """So long a node that has lost its head goes on; Ray's own minute is about what the head takes to miss it."""
 
-pytestmark = [pytest.mark.slow, needs_namespaces]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, needs_namespaces]
 
 
 def _wait_until(reached: Callable[[], bool], seconds: float, driver: subprocess.Popen[bytes], log: Path) -> None:

@@ -27,6 +27,7 @@ from sn7.prepared import Prepared
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(missing()), reason=missing()),
 ]
 

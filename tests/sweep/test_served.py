@@ -162,6 +162,7 @@ assert not {"ray", "optuna", "rasterio", "geopandas", "sweep"} & set(sys.modules
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_clean_environment_loads_it(model: Path, ensemble: Path, tmp_path: Path) -> None:
     """A new environment with the model's requirements and nothing else; the code comes out of the model.
 

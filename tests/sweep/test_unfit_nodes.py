@@ -31,7 +31,7 @@ except Sn7Error as error:
 """
 """What the driver does before a study."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 root = pytest.mark.skipif(os.getuid() != 0, reason="a mount of a host's own takes root")
 
 
