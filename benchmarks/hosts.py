@@ -5,6 +5,7 @@ machine with as many cores as hosts measures best; what a trial takes to start i
 """
 
 import os
+import secrets
 import sys
 import threading
 import time
@@ -52,8 +53,10 @@ class HostBench(Bench):
 def _cluster(folder: Path, hosts: int, cpus: int = 1) -> Iterator[Nodes]:
     """Run a head and hosts, and connect this process to them."""
     folder.mkdir(parents=True, exist_ok=True)
-    ours = str(Path(__file__).parent)
-    with Nodes(folder / "nodes.log", HEAD, PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), ours])) as nodes:
+    ours = os.pathsep.join(map(str, (Path(__file__).parents[1], Path(__file__).parent)))
+    # One for all clusters: a process reads its token once.
+    token = os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with Nodes(folder / "nodes.log", HEAD, PYTHONPATH=ours, RAY_AUTH_TOKEN=token) as nodes:
         for host in HOSTS[:hosts]:
             nodes.add(host, cpus=cpus)
         before = dict(os.environ)
@@ -64,7 +67,7 @@ def _cluster(folder: Path, hosts: int, cpus: int = 1) -> Iterator[Nodes]:
         finally:
             stop_ray()
             os.environ.clear()
-            os.environ.update(before)
+            os.environ.update(before, RAY_AUTH_TOKEN=token)
 
 
 def scaling(folder: Path, epochs: int, epoch_s: float, counts: tuple[int, ...] = (2, 4, 8)) -> dict[str, float]:
