@@ -244,6 +244,7 @@ def test_random_states_come_back() -> None:
     assert draw() == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_average_scale_and_frozen_epochs_are_continued(
     precision: str, make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path

@@ -139,6 +139,7 @@ SETTINGS = ("encoder=test_efficientnet", "tile_size=32", "batch_size=4", "epochs
 SETS = [part for setting in SETTINGS for part in ("--set", setting)]
 
 
+@pytest.mark.slow
 def test_train_resumes(
     make_prepared: Callable[..., Prepared],
     tmp_path: Path,

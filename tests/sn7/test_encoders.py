@@ -56,6 +56,7 @@ def test_encoders_train(encoder: str) -> None:
     assert all(_step(encoder, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", BUILT)
 def test_more_encoders_build(encoder: str) -> None:
     """Large ones and variants run on shapes without values, at the notebook's odd size."""
