@@ -234,7 +234,7 @@ def test_a_server_killed_in_mid_study(server: MlflowServer, tmp_path: Path, caps
     server.kill()
     _write_study(records, tmp_path / "killed", range(1, 6))
     _eventually(lambda: _delivery(records).away)
-    assert records.close("INTERRUPTED") == 10, "two starts of two lines, two epochs each, two of the ending"
+    assert records.close("INTERRUPTED") == 14, "two trials: start, epochs, end, two lines each; the study: its end"
     with pytest.raises(TrackingUnavailable, match="--tracking-uri"):
         sync(server.uri, tmp_path, tmp_path / "killed", "killed")
     with pytest.raises(TrackingUnavailable, match="--tracking-uri"):
