@@ -7,6 +7,7 @@ from pathlib import Path
 from sn7.errors import DiskFull, EncoderUnknown
 from sn7.files import free_bytes
 from sweep.costs import parameters
+from sweep.oof import PROBS, TTA_PROBS
 from sweep.plan import Plan
 from sweep.study import Study
 
@@ -19,7 +20,7 @@ UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 @dataclass(frozen=True)
 class Need:
-    """What a study has still to write: the rest is small beside weights."""
+    """What a study has still to write: the rest is small beside these."""
 
     weights: int
     """Bytes of the largest model."""
@@ -27,11 +28,13 @@ class Need:
     """Of trials that train to their end, repeats and folds, without those that are there."""
     checkpoints: int
     """At once, one for each training that runs."""
+    probs: int
+    """Bytes of out-of-fold probs."""
 
     @property
     def most(self) -> int:
         """Bytes, if no trial is pruned."""
-        return self.weights * (self.models + CHECKPOINT * self.checkpoints)
+        return self.weights * (self.models + CHECKPOINT * self.checkpoints) + self.probs
 
     @property
     def one_trial(self) -> int:
@@ -45,9 +48,9 @@ def require_room(plan: Plan, results: Path) -> str:
     Raises DiskFull where not one trial would fit.
     """
     need, free = estimate(plan, results), free_bytes(results)
-    if not need.models or free >= need.most:
+    if free >= need.most:
         return ""
-    if free < need.one_trial:
+    if need.models and free < need.one_trial:
         raise DiskFull(
             f"the disk of {results} has {_size(free)} free, and one trial alone writes {_size(need.one_trial)} "
             f"(a model of {_size(need.weights)} and a checkpoint of {_size(CHECKPOINT * need.weights)}); make room, or "
@@ -56,7 +59,8 @@ def require_room(plan: Plan, results: Path) -> str:
     return (
         f"warning: the disk of {results} has {_size(free)} free, and the study may write {_size(need.most)} if nothing "
         f"is pruned ({need.models} models of {_size(need.weights)}, {need.checkpoints} checkpoints of "
-        f"{_size(CHECKPOINT * need.weights)} at once); where it fills up, the study stops and goes on with --resume"
+        f"{_size(CHECKPOINT * need.weights)} at once, {_size(need.probs)} of "
+        "out-of-fold probs); where it fills up, the study stops and goes on with --resume"
     )
 
 
@@ -68,7 +72,19 @@ def estimate(plan: Plan, results: Path) -> Need:
     done = sum(1 for _ in results.glob("trials/*/*/model/weights.safetensors"))
     models = max(0, of_trials + of_folds - done)
     at_once = max(1, (os.cpu_count() or 1) // study.resources.cpu)
-    return Need(weights_bytes(study), models, min(at_once, models))
+    return Need(weights_bytes(study), models, min(at_once, models), _probs_bytes(plan, results))
+
+
+def _probs_bytes(plan: Plan, results: Path) -> int:
+    """Return the size of the out-of-fold probs, float16, that are not there yet: all images, and those with TTA."""
+    prepared, table = plan.prepared, plan.study.postprocess
+    images = [image for scene in prepared.scenes for image in prepared.scene_images(scene)]
+    if table.trials and table.tta:
+        chosen = (prepared.scene_images(scene, table.images_per_scene, spread=True) for scene in prepared.scenes)
+        images += [image for scene in chosen for image in scene]
+    most = plan.study.refit * sum(2 * image.height * image.width for image in images)
+    there = sum(path.stat().st_size for folder in (PROBS, TTA_PROBS) for path in (results / folder).rglob("*.npy"))
+    return max(0, most - there)
 
 
 def weights_bytes(study: Study) -> int:

@@ -7,15 +7,14 @@ from pathlib import Path
 import ray
 
 from sn7.catalog import Scene
-from sn7.ensemble import PLAIN, load_predictor
+from sn7.ensemble import load_predictor
 from sn7.errors import ImageUnreadable, MonthsInvalid
-from sn7.predict import Pooling, PredictReport, predict, predict_image
+from sn7.predict import PredictReport, Way, predict, predict_image
 from sn7.symmetries import Symmetries
 from sn7.windows import Predictor
 from sweep.board import Board
 from sweep.budget import Budget
 from sweep.fits import result
-from sweep.judge import TTA
 from sweep.stopping import StopFile
 from sweep.study import Study
 
@@ -58,12 +57,12 @@ def _predict_scene(ensemble: Path, scene: Scene, out: Path) -> PredictReport:
     An image that cannot be read is skipped with the reason, after all that it cost to get here.
     """
     predictor: Predictor = (model := load_predictor(ensemble))
-    if model.way == TTA:
+    way = Way.of(model.way)
+    if way.tta:
         predictor = Symmetries(model)
-    elif model.way != PLAIN:
-        how, months = model.way.split()
+    if way.pooling:
         try:
-            return predict(predictor, [scene.folder], out, pooling=Pooling(how, int(months)))
+            return predict(predictor, [scene.folder], out, pooling=way.pooling)
         except (ImageUnreadable, MonthsInvalid) as error:
             alone = _predict_images(predictor, scene, out)
             return replace(alone, skipped=(*alone.skipped, f"{scene.name} is not pooled over its months: {error}"))

@@ -18,26 +18,25 @@ from rasterio.crs import CRS
 from scipy import ndimage
 
 from sn7.catalog import Image
+from sn7.ensemble import PLAIN
 from sn7.footprints import read_footprints
 from sn7.masks import to_pixels
 from sn7.metrics import Counts
 from sn7.outlines import outlines
 from sn7.polygons import to_polygons
 from sn7.pooling import pool, window_of
+from sn7.predict.way import TTA
 from sn7.prepared import MASK, VALID, Prepared, PreparedImage, load_prepared
 from sn7.regions import label_regions
 from sn7.rules import PolygonRules
 from sn7.score.matching import assign, overlaps, repair
 from sweep.costs import pixels_per_km2
-from sweep.oof import PROBS, Weights, mean_probs
+from sweep.oof import PROBS, TTA_PROBS, Weights, mean_probs
 
-__all__ = ["PLAIN", "TTA", "TTA_PROBS", "WAYS", "Judged", "count", "true_footprints"]
+__all__ = ["PLAIN", "TTA", "WAYS", "Judged", "count", "true_footprints"]
 
-PLAIN, TTA = "plain", "tta"
 WAYS = (PLAIN, "mean 3", "median 3", "mean 7", "mean 25")
 """Ways from images to probs that need no further inference."""
-TTA_PROBS = f"{PROBS}_tta"
-"""Folder of out-of-fold probs with test-time augmentation, of the images that rules are judged on alone."""
 MATCH_IOU = 0.25
 MIN_TRUTH_PX = 4.0
 """Area, px², below which the challenge does not count a true footprint."""

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Generic, TypeVar
@@ -64,6 +65,8 @@ class Found:
     """Their scores on the folds that it saw."""
     trials: tuple[tuple[Params, Scores], ...]
     """All that it tried."""
+    span: tuple[int, int]
+    """When it began and ended, ms since 1970."""
 
 
 @dataclass(frozen=True)
@@ -207,9 +210,15 @@ def _attempts(
 
 
 def _found(search: Search[Count], opened: optuna.Study, held_out: int | None) -> Found:
-    tried = tuple((dict(trial.user_attrs["params"]), tuple(trial.values)) for trial in _done(opened)[: search.trials])
+    done = _done(opened)[: search.trials]
+    tried = tuple((dict(trial.user_attrs["params"]), tuple(trial.values)) for trial in done)
     params, values = max(tried, key=lambda pair: pair[1])  # the first one of equals
-    return Found(held_out, params, values, tried)
+    times = [time for trial in done for time in (trial.datetime_start, trial.datetime_complete) if time]
+    return Found(held_out, params, values, tried, (_ms(min(times)), _ms(max(times))))
+
+
+def _ms(time: datetime) -> int:
+    return round(1000 * time.timestamp())
 
 
 def record(name: str, scores: Sequence[str], tuned: Tuned, records: Records) -> None:
@@ -222,7 +231,8 @@ def record(name: str, scores: Sequence[str], tuned: Tuned, records: Records) -> 
         else:
             for what, values in (("nested", tuned.nested), ("before", tuned.baseline)):
                 metrics |= {f"{what}_{score}": value for score, value in zip(scores, values, strict=True)}
-        records.search(name, found.held_out, _flat(found.params), metrics, table_text(_rows(scores, found)))
+        tried = table_text(_rows(scores, found))
+        records.search(name, found.held_out, found.span, _flat(found.params), metrics, tried)
 
 
 def _rows(scores: Sequence[str], found: Found) -> list[dict[str, Any]]:

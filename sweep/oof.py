@@ -2,6 +2,7 @@
 
     results/<study>/oof/<trial>/<scene>/<image>.npy   float16 (height, width) in [0, 1]
     results/<study>/oof/<trial>/<split>.json          seconds a pixel that predicting them took
+    results/<study>/oof_tta/…                         the mean over the 8 symmetries, of some images
 
 An image's are from the one fold model of a configuration that did not train on its scene. So they tell configurations
 apart, and mixtures of them, but not the fold models of one configuration: no two of these share a scene that neither
@@ -19,10 +20,22 @@ from sn7.files import read_json, write_json
 from sn7.folds import Split
 from sn7.prepared import Prepared, PreparedImage
 
-__all__ = ["PROBS", "Weights", "equal", "labelled_images", "mean_probs", "probs_path", "read_speeds", "write_speed"]
+__all__ = [
+    "PROBS",
+    "TTA_PROBS",
+    "Weights",
+    "equal",
+    "labelled_images",
+    "mean_probs",
+    "probs_path",
+    "read_speeds",
+    "write_speed",
+]
 
 PROBS = "oof"
 """Folder of out-of-fold probs."""
+TTA_PROBS = f"{PROBS}_tta"
+"""The same with test-time augmentation, of the images that rules are judged on alone."""
 
 Weights = Mapping[int, float]
 """Share of each trial's configuration in the mean, above 0; they sum to 1."""

@@ -119,6 +119,7 @@ def describe(plan: Plan, measured: Mapping[str, float] | None = None) -> str:
         + ", ".join(str(len(split.validation)) for split in plan.folds)
         + " scenes",
         *_repeat_lines(plan),
+        *_footprint_lines(plan),
         *_epoch_lines(plan),
         *_budget_lines(study),
         _cost_line(plan, measured or {}),
@@ -183,6 +184,18 @@ def _repeat_lines(plan: Plan) -> list[str]:
         return []
     names = ", ".join(split.name for split in plan.validation)
     return [f"repeats: best {study.refit} with {study.repeats} seeds each on {names}, the trial's own among them"]
+
+
+def _footprint_lines(plan: Plan) -> list[str]:
+    table, folds = plan.study.postprocess, len(plan.folds)
+    if not table.trials:
+        return []
+    judge = {"f1": "F1 of footprints at IoU 0.25", "dice": "Dice of pixels"}[table.objective]
+    augmented = "; test-time augmentation is tried, too" if table.tta else ""
+    return [
+        f"footprints: {table.trials} parameters tried for each of {folds} folds on the others, and on all, by {judge} "
+        f"on {table.images_per_scene} images a scene at most, without training{augmented}"
+    ]
 
 
 def _epoch_lines(plan: Plan) -> list[str]:

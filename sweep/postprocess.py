@@ -26,9 +26,9 @@ from sn7.storage import local
 from sn7.symmetries import Symmetries
 from sn7.windows import predict_array
 from sweep.fits import result
-from sweep.judge import PLAIN, TTA, TTA_PROBS, WAYS, Judged, count, true_footprints
+from sweep.judge import PLAIN, TTA, WAYS, Judged, count, true_footprints
 from sweep.nested import Params, Search, Tuned, record, search_nested
-from sweep.oof import Weights, equal, probs_path
+from sweep.oof import TTA_PROBS, Weights, equal, probs_path
 from sweep.plan import Plan
 from sweep.records import Records
 from sweep.selection import Selection

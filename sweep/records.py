@@ -165,17 +165,24 @@ class Records:
         self._close(Run("repeat", trial, seed), state, metrics, [(path, training(path.parent).name) for path in files])
 
     def search(
-        self, name: str, held_out: int | None, best: Mapping[str, Any], metrics: Mapping[str, float], tried: str
+        self,
+        name: str,
+        held_out: int | None,
+        span: tuple[int, int],
+        best: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tried: str,
     ) -> None:
         """Write a search for parameters that need no training and close its run, below the study's.
 
-        `best` are the parameters that it found, as tags: a study that goes on may find others, and params cannot be
-        changed. `tried` is the text of a table of all that it tried.
+        It began and ended at the times of `span`, ms. `best` are the parameters that it found, as tags: a study that
+        goes on may find others, and params cannot be changed. `tried` is the text of a table of all that it tried.
         """
         run = Run(name, part=-1 if held_out is None else held_out)
+        self._begin(run, span[0])
         self._log(run, tags={f"best.{key}": value for key, value in best.items()})
         self.journal.append("text", run, name="tried.csv", text=tried)
-        self._close(run, "COMPLETE", metrics, [])
+        self._close(run, "COMPLETE", metrics, [], span[1])
 
     def close(self, state: str, wait_s: float = 30.0) -> int:
         """End the study's run, and return how many records the server does not have yet.

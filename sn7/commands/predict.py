@@ -2,10 +2,13 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sn7.pooling import POOLS
 from sn7.rules import PolygonRules
+
+if TYPE_CHECKING:
+    from sn7.predict import Way
 
 __all__ = ["add", "run"]
 
@@ -35,9 +38,16 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="GeoTIFFs, a scene, or a data set (its test_public scenes, if any); the latter two also at a URL",
     )
     command.add_argument("--out", type=Path, required=True, help="folder to write to")
-    command.add_argument("--tta", action="store_true", help="mean over the 8 flips and quarter turns; 8 times as slow")
     command.add_argument(
-        "--pool", choices=POOLS, help="pool the months of a scene; pixels invalid in a month do not count there"
+        "--tta",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="mean over the 8 flips and quarter turns; 8 times as slow (default: as the model's rules were tuned)",
+    )
+    command.add_argument(
+        "--pool",
+        choices=(*POOLS, "none"),
+        help="pool the months of a scene; pixels invalid in a month do not count there (default: as with --tta)",
     )
     command.add_argument(
         "--pool-months",
@@ -70,25 +80,34 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> str:
     """Run it; return what it prints."""
     from sn7.autobatch import window_batch
-    from sn7.ensemble import PLAIN, load_predictor
-    from sn7.errors import ConfigError
+    from sn7.ensemble import load_predictor
+    from sn7.errors import ConfigError, MonthsInvalid
     from sn7.learner import named_device
-    from sn7.predict import MapOptions, Pooling, predict
+    from sn7.predict import MapOptions, Way, predict
     from sn7.storage import local
     from sn7.symmetries import Symmetries
 
-    if options.pool_months and not options.pool:
+    if options.pool_months and options.pool in (None, "none"):
         raise ConfigError("--pool-months says over how many months to pool, not how; add --pool mean or --pool median.")
     model = load_predictor(options.model, named_device(options.device), options.fine)
     batch_size = window_batch(model) if options.batch_size == "auto" else options.batch_size
     maps = MapOptions(PolygonRules.from_texts(options.set, model.rules), options.format, batch_size)
-    pooling = Pooling(options.pool, options.pool_months) if options.pool else None
-    predictor = Symmetries(model) if options.tta else model
-    report = predict(predictor, [local(place) for place in options.input], options.out, maps, pooling)
+    tuned = Way.of(model.way)
+    way = _way(options, tuned)
+    predictor = Symmetries(model) if way.tta else model
+    inputs = [local(place) for place in options.input]
+    notes = [_note(way, tuned)] if tuned != Way() else []
+    try:
+        report = predict(predictor, inputs, options.out, maps, way.pooling)
+    except MonthsInvalid as error:
+        if options.pool:
+            raise
+        notes = [f"not pooled over months, as the rules of this model's polygons were tuned: {error}"]
+        report = predict(predictor, inputs, options.out, maps)
     polygons = sum(files.count for files in report.written)
     return "\n".join(
         [
-            *([f"note: {_advice(model.way)}"] if model.way not in (PLAIN, _way(options)) else []),
+            *(f"note: {note}" for note in notes),
             *(f"skipped: {sentence}" for sentence in report.skipped),
             *(f"warning: {sentence}" for sentence in report.warnings),
             f"{options.out}: {report.images - len(report.skipped)} of {report.images} images predicted "
@@ -97,15 +116,20 @@ def run(options: argparse.Namespace) -> str:
     )
 
 
-def _way(options: argparse.Namespace) -> str:
-    """Return how probs are made, in the words of Predictor.way."""
-    return f"{options.pool} {options.pool_months}" if options.pool else "tta" if options.tta else "plain"
+def _way(options: argparse.Namespace, tuned: "Way") -> "Way":
+    """Return what the options ask for, and of what they leave open how the model's rules were tuned."""
+    from sn7.predict import Pooling, Way
+
+    tta = tuned.tta if options.tta is None else options.tta
+    if options.pool is None:
+        return Way(tta, tuned.pooling)
+    return Way(tta, None if options.pool == "none" else Pooling(options.pool, options.pool_months))
 
 
-def _advice(way: str) -> str:
-    how, _, months = way.partition(" ")
-    wanted = f"--pool {how} --pool-months {months}" if months else "--tta"
-    return f"the rules of this model's polygons were tuned on probs of {wanted}; add that to have them as they were."
+def _note(way: "Way", tuned: "Way") -> str:
+    if way == tuned:
+        return f"probs are made as the rules of this model's polygons were tuned: {way.options}"
+    return f"the rules of this model's polygons were tuned on probs of {tuned.options}; these are of {way.options}"
 
 
 def _odd(text: str) -> int:

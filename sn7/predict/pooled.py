@@ -37,7 +37,7 @@ def pool_raw(months: Sequence[RawOutputs], how: str, path: Path) -> RawOutputs:
         if month.crs != first.crs or not month.transform.almost_equals(first.transform, precision=1e-6):
             raise MonthsInvalid(
                 f"{month.path.name} and {first.path.name} do not lie on one grid, so they cannot be pooled; wanted "
-                "images of one place: predict them without --pool."
+                "images of one place: predict them with --pool none."
             )
     shape = (max(month.shape[0] for month in months), max(month.shape[1] for month in months))
     pooled = replace(first, path=path, shape=shape)

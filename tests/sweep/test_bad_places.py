@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from disk import needs_root, small_disk
@@ -23,6 +25,7 @@ from sn7.files import atomic_dir, atomic_file, is_full, require_writable
 from sn7.prepare import prepare
 from sn7.sample import make_sample
 from sweep.disk import Need, estimate, require_room
+from sweep.oof import probs_path
 from sweep.plan import make_plan
 from sweep.run import main
 from sweep.search import open_optuna
@@ -170,7 +173,13 @@ def test_the_estimate(study: Path, data: Path, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "weights.safetensors").touch()
     assert estimate(plan, tmp_path).models == 4
-    assert (Need(10, 5, 2).most, Need(10, 5, 2).one_trial) == (110, 40)
+    assert need.probs == sum(2 * image.height * image.width for image in plan.prepared.images)
+    probs_path(tmp_path, 0, plan.prepared.images[0]).parent.mkdir(parents=True)
+    np.save(probs_path(tmp_path, 0, plan.prepared.images[0]), np.zeros((4, 4), np.float16))
+    assert need.probs - estimate(plan, tmp_path).probs == 128 + 32, "a header, and the probs"
+    with_tta = replace(plan, study=replace(plan.study, postprocess=replace(plan.study.postprocess, tta=True)))
+    assert estimate(with_tta, tmp_path / "none").probs > need.probs
+    assert (Need(10, 5, 2, 7).most, Need(10, 5, 2, 7).one_trial) == (117, 40)
 
 
 def test_room(study: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +189,7 @@ def test_room(study: Path, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     free = [need.most, need.most - 1, need.one_trial, need.one_trial - 1]
     monkeypatch.setattr("sweep.disk.free_bytes", lambda path: free.pop(0))
     assert require_room(plan, tmp_path) == ""
-    warning = "may write 17.5 MiB if nothing is pruned (5 models of 2.2 MiB, 1 checkpoints of 6.5 MiB at once)"
+    warning = "may write 17.5 MiB if nothing is pruned (5 models of 2.2 MiB, 1 checkpoints of 6.5 MiB at once, "
     assert warning in require_room(plan, tmp_path)
     assert "warning: " in require_room(plan, tmp_path)
     with pytest.raises(DiskFull, match=r"has 8\.7 MiB free, and one trial alone writes 8\.7 MiB"):

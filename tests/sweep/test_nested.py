@@ -1,5 +1,6 @@
 """The nested search on counts that are made up, so that what each fold should get is known."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def test_a_fold_is_scored_with_what_the_others_found(tmp_path: Path) -> None:
     assert tuned.baseline == (pytest.approx(0.7),)
     assert tuned.nested[0] <= tuned.optimistic[0]
     assert all(found.trials[0][0] == {"x": 0.5} for found in tuned.found), "each begins with the baseline"
+    now = 1000 * time.time()
+    assert all(now - 60_000 < found.span[0] <= found.span[1] <= now for found in tuned.found)
 
 
 def test_nothing_is_evaluated_twice_and_a_search_goes_on(tmp_path: Path) -> None:
@@ -72,8 +75,8 @@ def test_an_error_and_a_stop_end_it(tmp_path: Path) -> None:
 def test_its_runs_in_mlflow(tmp_path: Path) -> None:
     """Below the study's run, each with a name and tags that no other has, closed."""
     records = Records(Journal(tmp_path / "tiny", "tiny", "0123"))
-    records.search("made-up", 1, {"x": 0.8}, {"mean": 0.5}, "x\n0.8\n")
-    records.search("made-up", None, {"x": 0.8}, {"mean": 0.6}, "x\n0.8\n")
+    records.search("made-up", 1, (1000, 3000), {"x": 0.8}, {"mean": 0.5}, "x\n0.8\n")
+    records.search("made-up", None, (2000, 4000), {"x": 0.8}, {"mean": 0.6}, "x\n0.8\n")
     of_fold, of_all = Run("made-up", part=1), Run("made-up")
     assert (of_fold.label, of_all.label) == ("made-up without fold 1", "made-up on all folds")
     assert of_fold.tags == {"sn7.kind": "made-up", "sn7.held_out": "1"}
@@ -81,5 +84,6 @@ def test_its_runs_in_mlflow(tmp_path: Path) -> None:
     assert of_fold.parent == of_all.parent == Run("study")
     assert not records.journal.open
     lines = [line.record for line in read_lines(records.journal.path)][1:]
-    assert [line["op"] for line in lines] == ["log", "text", "log", "status"] * 2
-    assert lines[0]["tags"] == {"best.x": "0.8"} and lines[2]["metrics"] == {"mean": 0.5}
+    assert [line["op"] for line in lines] == ["log", "status", "log", "text", "log", "status"] * 2
+    assert lines[2]["tags"] == {"best.x": "0.8"} and lines[4]["metrics"] == {"mean": 0.5}
+    assert (lines[0]["time"], lines[5]["time"]) == (1000, 3000), "as long as it took, however late it is told"

@@ -64,6 +64,8 @@ def test_folds_by_hand(plan: Make, prepared: Prepared, tmp_path: Path) -> None:
     made = plan({"folds = 2": f'folds = "{path}"'})
     assert [split.validation for split in made.folds] == [(scenes[0],), (scenes[1],), tuple(scenes[2:])]
     assert f"best {made.study.refit} on 3 folds of 1, 1, 2 scenes" in describe(made)
+    tuned = "parameters tried for each of 3 folds on the others, and on all, by F1 of footprints at IoU 0.25"
+    assert f"footprints: {made.study.postprocess.trials} {tuned}" in describe(made)
     write_folds([scenes[:1], scenes[1:2]], path)
     with pytest.raises(SplitInvalid, match="lacks scenes of the data"):
         plan({"folds = 2": f'folds = "{path}"'})
