@@ -26,6 +26,9 @@ BLOCK = 1 << 19
 """Bytes of the journal that are gathered into requests at once."""
 GATHER_S = 0.2
 """How long the first record of a quiet journal waits for others."""
+REST, REST_MAX_S = 4.0, 10.0
+"""After a block the delivery rests so many times what it took of a processor: under load it gathers more, and takes at
+most a fifth of a core from the driver's loop, until the study's end waits for it."""
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Between attempts at a server that does not answer."""
 UPLOADS = ("file", "register")
@@ -127,12 +130,15 @@ class Delivery:
         with self._locked:
             while not self._over.is_set():
                 self.added.clear()
+                began = time.thread_time()
                 try:
                     busy = self.step()
                 except Exception as error:  # noqa: BLE001 - whatever a server does, the study goes on
                     self._failed(error)
                     continue
-                if not busy and self.added.wait() and not self._wake.is_set():
+                if busy:
+                    self._wake.wait(min(REST * (time.thread_time() - began), REST_MAX_S))
+                elif self.added.wait() and not self._wake.is_set():
                     self._over.wait(GATHER_S)
 
     def step(self) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from brightness import Brightness
 from disk import needs_root, small_disk
 from PIL import Image
 from rio_cogeo import cog_validate
@@ -20,20 +21,6 @@ REAL = Path(__file__).parents[3] / "shared/data/sn7_mini"
 SCENE = "L15-0331E-1257N_1327_3160_13"
 SIDE = 4.77731426716
 TRANSFORM = Affine(SIDE, 0, -13545864.4, 0, -SIDE, 4578883.74)
-
-
-class Brightness:
-    """A predictor that takes bright pixels for buildings."""
-
-    name = "brightness"
-    threshold = 0.5
-    rules = PolygonRules()
-    window = 64
-    channels = scale = 1
-
-    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the mean of the three channels, 0 to 1."""
-        return batch.float().mean(1, keepdim=True) / 255
 
 
 def bands(height: int = 70, width: int = 90, count: int = 4) -> npt.NDArray[np.uint8]:
@@ -322,6 +309,7 @@ class Failing(Brightness):
     """A predictor that fails after some windows, as a GPU may."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.left = 2
 
     def outputs(self, batch: torch.Tensor) -> torch.Tensor:

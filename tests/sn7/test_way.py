@@ -2,43 +2,20 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-import rasterio
-import torch
-from affine import Affine
+from brightness import Brightness, mean_probs, write_month
 
 from sn7.cli import main
 from sn7.predict import Pooling, Way
-from sn7.rules import PolygonRules
 
 SCENE = "L15-0331E-1257N_1327_3160_13"
-
-
-class Brightness:
-    """A model that takes bright pixels for buildings, with rules tuned on probs of some way."""
-
-    name, threshold, window, channels, scale = "brightness", 0.5, 64, 1, 1
-    rules = PolygonRules()
-
-    def __init__(self, way: str) -> None:
-        self.way, self.windows = way, 0
-
-    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the mean of the three channels, 0 to 1."""
-        self.windows += len(batch)
-        return batch.float().mean(1, keepdim=True) / 255
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
     """Return a scene of a dark month, 0.2, and a bright one, 0.8; a window each."""
-    for month, value in (("2018_01", 51), ("2018_02", 204)):
-        path = tmp_path / SCENE / "images_masked" / f"global_monthly_{month}_mosaic_{SCENE}.tif"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        grid = {"crs": "EPSG:3857", "transform": Affine(4.777, 0, -13545864.4, 0, -4.777, 4578883.74)}
-        with rasterio.open(path, "w", driver="GTiff", count=3, height=64, width=64, dtype="uint8", **grid) as raster:
-            raster.write(np.full((3, 64, 64), value, np.uint8))
+    write_month(tmp_path / SCENE, "2018_01", 51)
+    write_month(tmp_path / SCENE, "2018_02", 204)
     return tmp_path / SCENE
 
 
@@ -77,11 +54,7 @@ def test_the_way_of_a_command(
     assert main(command) == 0
     said = capsys.readouterr().out
     assert (note in said) if note else ("note:" not in said)
-    found = []
-    for path in sorted((tmp_path / "out").rglob("*.tif")):
-        with rasterio.open(path) as raster:
-            found.append(float(raster.read(1).mean()))
-    assert found == pytest.approx(probs, abs=1e-3)
+    assert mean_probs(tmp_path / "out") == pytest.approx(probs, abs=1e-3)
     assert model.windows == 2 * 4 * symmetries
 
 
