@@ -4,7 +4,7 @@ import gc
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -19,10 +19,20 @@ from rasterio.crs import CRS
 from sn7.catalog import LabelKind
 from sn7.errors import LabelsUnreadable
 
-__all__ = ["Footprints", "Offsets", "collector_paused", "read_footprints", "read_identified"]
+__all__ = [
+    "Footprints",
+    "Offsets",
+    "collector_paused",
+    "packed",
+    "read_footprints",
+    "read_identified",
+    "unpacked",
+]
 
 Ring = list[list[float]]
 Offsets = npt.NDArray[np.integer[Any]]
+STEPS = 1024
+"""Of a pixel, to which packed footprints are rounded: what PROJ's versions differ in changes no byte of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +75,19 @@ class Footprints:
         offsets = self.rings, self.polygons, self.starts
         several = shapely.from_ragged_array(shapely.GeometryType.MULTIPOLYGON, self.points, offsets)
         return np.where(np.diff(self.starts) == 1, shapely.get_geometry(several, 0), several)
+
+
+def packed(pixels: Footprints | None) -> npt.NDArray[np.uint8]:
+    """Return footprints in pixel coordinates, or none, as bytes: one GEOMETRYCOLLECTION as WKB, uint8 (n,)."""
+    found = np.empty(0, object)
+    if pixels:
+        found = replace(pixels, points=np.round(pixels.points * STEPS) / STEPS).geometries
+    return np.frombuffer(shapely.to_wkb(shapely.geometrycollections(found)), np.uint8)
+
+
+def unpacked(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.object_]:
+    """Return the footprints that were packed: shapely polygons and multipolygons (n,), in pixel coordinates."""
+    return np.asarray(shapely.get_parts(shapely.from_wkb(array.tobytes())))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One image and its labels → its prepared array, its fine labels and its row of the index."""
+"""One image and its labels → its prepared array, its fine labels, its footprints and its row of the index."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sn7.catalog import Image
-from sn7.footprints import Footprints, read_footprints
+from sn7.footprints import Footprints, packed, read_footprints
 from sn7.masks import oracle_mask, rasterize_mask, refined, to_pixels, valid_mask
 from sn7.prepared import CHANNELS, MASK, RGB, SEPARATION, VALID, PreparedImage
 from sn7.rasters import RasterImage, read_image, read_udm
@@ -27,6 +27,8 @@ class ImageArrays:
     """uint8 (channels, height, width); see sn7.prepared."""
     fine: dict[int, Array]
     """Its labels at each scale, bit-packed uint8 (planes, scale · height, ⌈scale · width / 8⌉)."""
+    footprints: Array
+    """Its footprints, packed: uint8 (n,)."""
     row: PreparedImage
     left_out: list[str]
     """A sentence for each thing that was not used."""
@@ -55,10 +57,11 @@ def image_arrays(image: Image, source: str, separation: bool = False, upscales: 
         ceiling = _ceiling(array, oracle_mask(pixels, *grid))
     fine = {scale: _fine_labels(pixels, raster, scale, separation) for scale in upscales}
     checksum = hashlib.sha256(array.data)
-    for labels in fine.values():
+    truth = packed(pixels)
+    for labels in (*fine.values(), truth):
         checksum.update(labels.data)
     row = _row(image, raster, array, len(footprints or ()), ceiling, checksum.hexdigest(), source)
-    return ImageArrays(array, fine, row, _left_out(image, footprints, row))
+    return ImageArrays(array, fine, truth, row, _left_out(image, footprints, row))
 
 
 def _fine_labels(pixels: Footprints | None, raster: RasterImage, scale: int, separation: bool) -> Array:

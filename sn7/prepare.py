@@ -2,6 +2,7 @@
 
     PREPARED/<scene>/<image>.npy        see sn7.prepared
     PREPARED/<scene>/<image>.x<s>.npy   its labels at scale s
+    PREPARED/<scene>/<image>.footprints.npy
     PREPARED/<scene>/<image>.json       its row of the index and what was left out of it, written after the arrays
 
 An array whose .json carries the fingerprint of today's source files is kept, so a second run is short and an
@@ -24,7 +25,17 @@ from sn7.errors import ConfigError, DataMissing, PreparedInvalid, ResultsConflic
 from sn7.files import atomic_file, read_json, write_json
 from sn7.imagearray import image_arrays
 from sn7.parallel import each
-from sn7.prepared import CHANNELS, FORMAT, UPSCALES, Prepared, PreparedImage, array_name, load_prepared, save_index
+from sn7.prepared import (
+    CHANNELS,
+    FORMAT,
+    UPSCALES,
+    Prepared,
+    PreparedImage,
+    array_name,
+    footprints_name,
+    load_prepared,
+    save_index,
+)
 
 __all__ = ["Preparation", "prepare"]
 
@@ -61,8 +72,9 @@ class _Task:
 
     @property
     def arrays(self) -> list[str]:
-        """Paths of the array and of its fine labels, relative to the prepared folder."""
-        return [array_name(self.image.scene, self.image.name, scale) for scale in (1, *self.upscales)]
+        """Paths of the array, of its fine labels and of its footprints, relative to the prepared folder."""
+        named = self.image.scene, self.image.name
+        return [*(array_name(*named, scale) for scale in (1, *self.upscales)), footprints_name(*named)]
 
     @property
     def description(self) -> str:
@@ -195,6 +207,7 @@ def _finished(task: _Task, out: Path) -> _Result | None:
         prepared.pixels(row)  # there, whole and of the right shape
         for scale in task.upscales:
             prepared.fine_labels(row, scale)
+        prepared.footprints(row)
     except (OSError, ValueError, KeyError, TypeError, PreparedInvalid):
         return None
     return _Result(row, content["left_out"]) if row.source == task.source else None
@@ -218,7 +231,7 @@ def _prepare_image(task: _Task, out: Path) -> None:
     """Make an image's arrays and, when they are in their places, its .json."""
     made = image_arrays(task.image, task.source, task.separation, task.upscales)
     (out / task.description).unlink(missing_ok=True)
-    for name, array in zip(task.arrays, (made.array, *made.fine.values()), strict=True):
+    for name, array in zip(task.arrays, (made.array, *made.fine.values(), made.footprints), strict=True):
         with atomic_file(out / name) as temporary:
             np.save(temporary, array)
     write_json(out / task.description, {"row": asdict(made.row), "left_out": made.left_out})

@@ -6,6 +6,7 @@
     PREPARED/<scene>/<image>.x<s>.npy   fine labels, one file for each scale s that was asked for: footprints rasterised
                                         on the image's grid refined s times, uint8 (1 or 3, s·height, ⌈s·width / 8⌉):
                                         mask [, boundary, contact], eight columns a byte (numpy.packbits)
+    PREPARED/<scene>/<image>.footprints.npy  the true footprints themselves, uint8 (n,); see sn7.footprints.packed
 
 `sn7.prepare` writes it; training reads it on nodes that have no geospatial library.
 """
@@ -36,12 +37,13 @@ __all__ = [
     "PreparedImage",
     "array_name",
     "fine_window",
+    "footprints_name",
     "is_prepared",
     "load_prepared",
     "save_index",
 ]
 
-FORMAT = 2
+FORMAT = 3
 INDEX = "index.json"
 PINNED = re.compile(r"(.+)#([0-9a-f]{64})")
 """A place and the fingerprint that is wanted there."""
@@ -83,7 +85,7 @@ class PreparedImage:
     """TP, FP and FN, over the valid pixels, of a perfect prediction at 4 × the resolution: footprints rasterised there,
     averaged over each pixel, building from 0.5 on, against the mask. 0, 0, 0 of an unlabelled image."""
     sha256: str
-    """Of the bytes of the array and of its fine labels."""
+    """Of the bytes of the array, of its fine labels and of its footprints."""
     source: str
     """Fingerprint of the files that the array was made from."""
 
@@ -106,7 +108,7 @@ class Prepared:
     images: tuple[PreparedImage, ...]
     """Sorted by scene, then date."""
     fingerprint: str
-    """Of all pixels, masks and names; the same on every machine for the same data."""
+    """Of all pixels, masks, footprints and names; the same on every machine for the same data."""
     separation: bool = False
     """Whether arrays have the channels SEPARATION."""
     upscales: tuple[int, ...] = ()
@@ -160,6 +162,13 @@ class Prepared:
         shape = (3 if self.separation else 1, upscale * image.height, -(-upscale * image.width // 8))
         return self._mapped(array_name(image.scene, image.image, upscale), shape)
 
+    def footprints(self, image: PreparedImage) -> npt.NDArray[np.uint8]:
+        """Return the memory map of an image's true footprints, uint8 (n,); see `sn7.footprints.unpacked`.
+
+        Raises PreparedInvalid as `pixels` does.
+        """
+        return self._mapped(footprints_name(image.scene, image.image))
+
     def require_labels(self, upscales: Collection[int], separation: bool = False) -> None:
         """Raise PreparedInvalid where the set lacks fine labels at one of these scales, or the separation channels."""
         missing, lacks = sorted(set(upscales) - set(self.upscales)), []
@@ -176,13 +185,17 @@ class Prepared:
             f"{self.url or self.folder} has no {' and no '.join(lacks)}; run `sn7 prepare … {' '.join(options)}`."
         )
 
-    def _mapped(self, name: str, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-        """Return the memory map of a file of the set, after a check of its shape and of the set itself."""
+    def _mapped(self, name: str, shape: tuple[int, ...] = ()) -> npt.NDArray[np.uint8]:
+        """Return the memory map of a file of the set, after a check of its shape and of the set itself.
+
+        Without a shape it is a row of bytes, however many.
+        """
         path = self.folder / name
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise PreparedInvalid(f"{path} cannot be read ({error}); run `sn7 prepare` again.") from error
+        shape = shape or (array.size,)
         if array.shape != shape or array.dtype != np.uint8:
             raise PreparedInvalid(
                 f"{path} holds {array.dtype} {array.shape}; wanted uint8 {shape}: run `sn7 prepare` again."
@@ -199,6 +212,11 @@ class Prepared:
 def array_name(scene: str, image: str, upscale: int = 1) -> str:
     """Return the path of an image's array, or of its fine labels at a scale, relative to the prepared folder."""
     return f"{scene}/{image}{f'.x{upscale}' if upscale > 1 else ''}.npy"
+
+
+def footprints_name(scene: str, image: str) -> str:
+    """Return the path of an image's footprints, relative to the prepared folder."""
+    return f"{scene}/{image}.footprints.npy"
 
 
 def fine_window(array: npt.NDArray[np.uint8], upscale: int, row: int, col: int, size: int) -> npt.NDArray[np.uint8]:

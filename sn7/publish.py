@@ -52,7 +52,7 @@ def _changed(fs: Any, root: str, folder: Path, here: Sequence[str], there: Mappi
     arrays = defaultdict(list)
     for name in here:
         if name.endswith(".npy"):
-            arrays[re.sub(r"(\.x\d)?\.npy$", ".json", name)].append(name)
+            arrays[re.sub(r"(\.x\d|\.footprints)?\.npy$", ".json", name)].append(name)
     described = [name for name in here if name.endswith(".json") and name in there]
     contents = fs.cat([f"{root}/{name}" for name in described]) if described else {}
     same = set()

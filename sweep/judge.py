@@ -15,14 +15,10 @@ import numpy.typing as npt
 import shapely
 from affine import Affine
 from rasterio.crs import CRS
-from scipy import ndimage
 
-from sn7.catalog import Image
 from sn7.ensemble import PLAIN
-from sn7.footprints import read_footprints
-from sn7.masks import to_pixels
+from sn7.footprints import unpacked
 from sn7.metrics import Counts
-from sn7.outlines import outlines
 from sn7.polygons import to_polygons
 from sn7.pooling import pool, window_of
 from sn7.predict.way import TTA
@@ -52,20 +48,10 @@ class Judged:
     """True footprints in the image's CRS."""
 
 
-def true_footprints(image: PreparedImage, labels: Image | None, prepared: Prepared) -> npt.NDArray[np.object_]:
-    """Return the true footprints of an image in its CRS, those in invalid pixels and below 4 px² left out.
-
-    Without the data set's own labels they are the groups of pixels of the mask, in which neighbours that touch are one.
-    Raises LabelsUnreadable.
-    """
+def true_footprints(image: PreparedImage, prepared: Prepared) -> npt.NDArray[np.object_]:
+    """Return the true footprints of an image in its CRS, those in invalid pixels and below 4 px² left out."""
     pixels, transform = prepared.pixels(image), Affine(*image.transform)
-    if labels is not None and labels.labels is not None and labels.label_kind is not None:
-        found = read_footprints(labels.labels, labels.label_kind)
-        shape = (image.height, image.width)
-        shapes = repair(to_pixels(found, shape, transform, CRS.from_string(image.crs)).geometries)
-    else:
-        mask = pixels[MASK].astype(np.float32)
-        shapes, _ = outlines(ndimage.label(mask, output=np.int32)[0], mask, 0.5)
+    shapes = repair(unpacked(prepared.footprints(image)))
     shapes = shapes[shapely.area(shapes) >= MIN_TRUTH_PX]
     places = shapely.get_coordinates(shapely.centroid(shapes)).astype(int)
     rows, columns = places[:, 1].clip(0, image.height - 1), places[:, 0].clip(0, image.width - 1)

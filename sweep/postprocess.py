@@ -16,13 +16,11 @@ import numpy as np
 import optuna
 import ray
 
-from sn7.catalog import read_catalog
 from sn7.ensemble import load_predictor
 from sn7.files import atomic_file
 from sn7.metrics import Counts
-from sn7.prepared import RGB, is_prepared, load_prepared
+from sn7.prepared import RGB, load_prepared
 from sn7.rules import PolygonRules
-from sn7.storage import local
 from sn7.symmetries import Symmetries
 from sn7.windows import predict_array
 from sweep.fits import result
@@ -168,13 +166,9 @@ def _suggest(
 
 def choose_images(plan: Plan) -> list[Judged]:
     """Return the images that footprints are judged on, with their truth, fold by fold."""
-    data, prepared = local(plan.study.data), plan.prepared
-    catalog = None if is_prepared(data) else read_catalog(data)
-    labels = (
-        {(image.scene, image.date): image for scene in catalog.training for image in scene.images} if catalog else {}
-    )
+    prepared = plan.prepared
     return [
-        Judged(image, fold, true_footprints(image, labels.get((image.scene, image.date)), prepared))
+        Judged(image, fold, true_footprints(image, prepared))
         for fold, split in enumerate(plan.folds)
         for scene in split.validation
         for image in prepared.scene_images(scene, plan.study.postprocess.images_per_scene, spread=True)

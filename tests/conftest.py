@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import s3fs
+import shapely
 from s3 import Server, serve_s3
 
 from sn7.folds import Split
-from sn7.prepared import CHANNELS, Prepared, PreparedImage, array_name, load_prepared, save_index
+from sn7.prepared import CHANNELS, Prepared, PreparedImage, array_name, footprints_name, load_prepared, save_index
 
 
 @pytest.fixture
 def make_prepared(tmp_path: Path) -> Callable[..., Prepared]:
-    """Return a function: scenes, months, shape, upscales, separation → a prepared set written with numpy alone.
+    """Return a function: scenes, months, shape, upscales, separation → a prepared set, made up.
 
     Buildings are bright squares of 6 px on dark noise, on a grid that shifts from image to image; the first two
     rows of each image are invalid. Their outermost pixels are boundary; the column to the right of each is contact.
@@ -45,10 +46,12 @@ def _write_image(
     random = np.random.default_rng(100 * scene + month)
     array = np.zeros((CHANNELS[separation], *shape), np.uint8)
     array[:3] = random.integers(40, 90, (3, *shape))
+    squares = []
     for row in range(3 + scene, shape[0] - 8, 16):
         for col in range(4 + month, shape[1] - 8, 16):
             array[:3, row : row + 6, col : col + 6] += 120
             array[3, row : row + 6, col : col + 6] = 1
+            squares.append(shapely.box(col, row, col + 6, row + 6))
             if separation:
                 array[5, row : row + 6, col : col + 6] = 1
                 array[5, row + 1 : row + 5, col + 1 : col + 5] = 0
@@ -76,6 +79,8 @@ def _write_image(
     path = folder / image.array
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, array)
+    truth = shapely.to_wkb(shapely.geometrycollections(squares))
+    np.save(folder / footprints_name(image.scene, image.image), np.frombuffer(truth, np.uint8))
     for upscale in upscales:
         fine = array[[3, 5, 6] if separation else [3]].repeat(upscale, axis=1).repeat(upscale, axis=2)
         np.save(folder / array_name(image.scene, image.image, upscale), np.packbits(fine, axis=2))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 
 from sn7.cli import main
 from sn7.errors import (
@@ -16,11 +17,13 @@ from sn7.errors import (
     DataMissing,
     ImageUnreadable,
     LabelsUnreadable,
+    PreparedInvalid,
     ResultsConflict,
     SceneUnlabelled,
 )
+from sn7.footprints import unpacked
 from sn7.prepare import prepare
-from sn7.prepared import MASK, RGB, SEPARATION, VALID, Prepared, fine_window, load_prepared
+from sn7.prepared import MASK, RGB, SEPARATION, VALID, Prepared, fine_window, footprints_name, load_prepared
 
 Make = Callable[..., Path]
 Write = Callable[..., Path]
@@ -113,6 +116,42 @@ def test_separation_channels_where_they_are_asked_for(make_data: Make, tmp_path:
     again = prepare(data, out, separation=True)
     assert (again.written, again.reused) == (0, len(plain.images))
     assert prepare(data, out).prepared == plain
+
+
+def test_footprints_are_kept(make_data: Make, tmp_path: Path, write_labels: Write, square) -> None:
+    """Two that touch stay two, though their pixels are one; the checksum tells them from one as large as both."""
+    data, out = make_data(scenes=1, months=2), tmp_path / "out"
+    boxes = [square(2, 2, 4, 5), square(6, 2, 4, 5)]
+    first, second = image_files(data)
+    for image in (first, second):
+        label_files(image)[0].unlink()
+    write_labels(label_files(first)[1], boxes)
+    for path in label_files(second):
+        path.unlink(missing_ok=True)
+    apart = prepare(data, out, workers=1).prepared
+    kept = unpacked(apart.footprints(apart.images[0]))
+    assert shapely.equals(kept, [shapely.geometry.shape(box) for box in boxes]).all() and len(kept) == 2
+    assert len(unpacked(apart.footprints(apart.images[1]))) == 0, "unlabelled"
+    pixels = np.array(apart.pixels(apart.images[0]))
+    (out / footprints_name(apart.images[0].scene, apart.images[0].image)).write_bytes(b"cut")
+    again = prepare(data, out, workers=1)
+    assert (again.written, again.prepared) == (1, apart)
+    write_labels(label_files(first)[1], [square(2, 2, 8, 5)])
+    joined = prepare(data, out, workers=1).prepared
+    assert np.array_equal(joined.pixels(joined.images[0]), pixels)
+    assert joined.fingerprint != apart.fingerprint
+
+
+def test_a_set_of_an_older_format(make_data: Make, tmp_path: Path) -> None:
+    """It is refused, with what to do; prepared again it is whole."""
+    data, out = make_data(scenes=1, months=1), tmp_path / "out"
+    made = prepare(data, out, workers=1).prepared
+    index = out / "index.json"
+    index.write_text(index.read_text().replace('"format": 3', '"format": 2'))
+    (out / footprints_name(made.images[0].scene, made.images[0].image)).unlink()
+    with pytest.raises(PreparedInvalid, match="has format 2; wanted 3: run `sn7 prepare` again"):
+        load_prepared(out)
+    assert prepare(data, out, workers=1).prepared == made
 
 
 def fine_mask(prepared: Prepared, scale: int) -> np.ndarray:
@@ -210,7 +249,8 @@ def test_changed_files_rebuild_their_image_only(make_data: Make, tmp_path: Path,
     second = prepare(data, out, workers=1)
     assert (second.written, second.reused) == (1, 3)
     changed = {name for name, time in written(out).items() if before[name] != time}
-    assert {Path(name).name for name in changed} == {f"{image.stem}.npy", f"{image.stem}.json", "index.json"}
+    names = {f"{image.stem}{ending}" for ending in (".npy", ".footprints.npy", ".json")}
+    assert {Path(name).name for name in changed} == {*names, "index.json"}
     assert second.prepared.fingerprint != first.fingerprint
     assert second.prepared.pixels(second.prepared.images[2])[MASK].sum() == 9
     rewrite(image)
@@ -247,7 +287,7 @@ def test_failure_names_the_image_and_keeps_the_rest(make_data: Make, tmp_path: P
         prepare(data, out, workers=workers)
     assert not (out / "index.json").exists()
     assert not list(out.rglob("*.tmp-*"))
-    kept = len(list(out.rglob("*.npy")))
+    kept = len(list(out.rglob("*.json")))
     assert kept >= 1
     broken.write_bytes(whole)
     result = prepare(data, out, workers=1)
@@ -372,7 +412,8 @@ def test_images_that_are_gone_are_removed(make_data: Make, tmp_path: Path) -> No
     result = prepare(data, out, workers=1)
     assert (result.written, result.reused, len(result.prepared.images)) == (0, 1, 1)
     array = result.prepared.images[0].array
-    assert set(written(out)) == {".lock", "notes.txt", "index.json", array, array.replace(".npy", ".json")}
+    names = {array.replace(".npy", ending) for ending in (".npy", ".footprints.npy", ".json")}
+    assert set(written(out)) == {".lock", "notes.txt", "index.json", *names}
     assert len([path for path in out.iterdir() if path.is_dir()]) == 1
 
 

@@ -56,7 +56,7 @@ def _times(folder: Path) -> dict[str, int]:
 
 def test_a_prepared_set_is_published_and_fetched(s3: Server, prepared: Path) -> None:
     """Byte for byte; a second time neither sends nor fetches anything."""
-    assert publish(prepared, URL) == 12  # six images, each with its description
+    assert publish(prepared, URL) == 18  # six images, each with its footprints and its description
     copy = local(URL)
     assert _files(copy) == _files(prepared)
     assert load_prepared(URL).fingerprint == load_prepared(prepared).fingerprint
@@ -66,23 +66,24 @@ def test_a_prepared_set_is_published_and_fetched(s3: Server, prepared: Path) -> 
 
 
 def test_only_what_has_changed_is_sent_and_fetched(s3: Server, prepared: Path, tmp_path: Path) -> None:
-    """One image less and one with another mask: one array is sent and fetched, two files are removed."""
+    """One image less and one with another mask: its files are sent, what is new is fetched, the other's are removed."""
     publish(prepared, URL)
     before = _times(local(URL))
     again = tmp_path / "again"
     shutil.copytree(prepared, again)
-    gone = sorted(again.glob("*/*.npy"))[-1]
-    gone.unlink()
-    gone.with_suffix(".json").unlink()
-    other = sorted(again.glob("*/*.npy"))[0]
+    *_, gone = described = sorted(again.glob("*/*.json"))
+    lost = [path.name for path in gone.parent.glob(f"{gone.stem}.*npy")]
+    for path in (gone, *(gone.parent / name for name in lost)):
+        path.unlink()
+    other = described[0].with_suffix(".npy")
     array = bytearray(other.read_bytes())
     array[-1] ^= 1
     other.write_bytes(array)
     description = other.with_suffix(".json")
     description.write_text(description.read_text().replace('"sha256": "', '"sha256": "0', 1))
-    assert publish(again, URL) == 2
+    assert publish(again, URL) == 3
     after = _times(local(URL))
-    assert set(before) - set(after) == {gone.name}
+    assert set(before) - set(after) == set(lost) and len(lost) == 2
     assert [name for name in after if after[name] != before[name]] == [other.name]
     assert _files(local(URL)) == _files(again)
 
@@ -90,7 +91,7 @@ def test_only_what_has_changed_is_sent_and_fetched(s3: Server, prepared: Path, t
 def test_fine_labels_travel_with_their_arrays(s3: Server, data: Path, prepared: Path, tmp_path: Path) -> None:
     """To the URL and from there; what the URL has lost is sent again, what the set has no more is removed."""
     fine = prepare(data, tmp_path / "fine", upscales=(2, 3)).prepared
-    assert publish(fine.folder, URL) == 24
+    assert publish(fine.folder, URL) == 30
     fetched = load_prepared(URL)
     assert fetched == replace(fine, folder=fetched.folder, url=URL)
     for image in fine.images:
@@ -98,7 +99,7 @@ def test_fine_labels_travel_with_their_arrays(s3: Server, data: Path, prepared: 
     assert publish(fine.folder, URL) == 0
     lost = array_name(fine.images[0].scene, fine.images[0].image, 2)
     fsspec.filesystem("s3").rm_file(f"{BUCKET}/prepared/sample/{lost}")
-    assert publish(fine.folder, URL) == 4
+    assert publish(fine.folder, URL) == 5
     assert _files(local(URL)) == _files(fine.folder)
     publish(prepared, URL)
     assert _files(local(URL)) == _files(prepared)
@@ -131,7 +132,7 @@ def test_a_fetch_that_was_cut_off_goes_on(s3: Server, prepared: Path, monkeypatc
     assert len(_files(cache_folder(URL))) == 4 and not (cache_folder(URL) / "index.json").exists()
     calls[:] = [0, 0]
     assert _files(local(URL)) == _files(prepared)
-    assert calls[2:] == [4, 4, 1]
+    assert calls[2:] == [4, 4, 4, 2, 1]
 
 
 def test_processes_of_a_node_fetch_once(s3: Server, prepared: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -141,7 +142,7 @@ def test_processes_of_a_node_fetch_once(s3: Server, prepared: Path, caplog: pyte
         copies = list(pool.map(local, [URL] * 3))
     assert _files(copies[0]) == _files(prepared) and len(set(copies)) == 1
     asked = [line for line in caplog.messages if f"GET /{BUCKET}/prepared/sample/" in line]
-    assert len(asked) == len(_files(prepared)) == 13
+    assert len(asked) == len(_files(prepared)) == 19
 
 
 def test_the_command_prepares_from_and_to_urls(
@@ -150,10 +151,10 @@ def test_the_command_prepares_from_and_to_urls(
     """`sn7 prepare s3://… s3://…`, twice."""
     for path in (path for path in data.rglob("*") if path.is_file()):
         s3.put(BUCKET, f"raw/{path.relative_to(data).as_posix()}", path.read_bytes())
-    for sent in (12, 0):
+    for made, sent in ((6, 18), (0, 0)):
         assert main(["prepare", f"s3://{BUCKET}/raw", URL]) == 0
         out = capsys.readouterr().out
-        assert out.splitlines()[-1].startswith(f"{URL}: 6 images of 3 scenes, {sent // 2} prepared, {6 - sent // 2} re")
+        assert out.splitlines()[-1].startswith(f"{URL}: 6 images of 3 scenes, {made} prepared, {6 - made} re")
         assert f"{sent} files sent" in out
     assert load_prepared(URL).fingerprint == load_prepared(prepared).fingerprint
 
@@ -205,8 +206,12 @@ def _other_masks(data: Path, folder: Path) -> Path:
 
 
 def _is_whole(opened: Prepared) -> bool:
-    """Return whether each array is the one that the index tells of."""
-    return all(hashlib.sha256(opened.pixels(image).tobytes()).hexdigest() == image.sha256 for image in opened.images)
+    """Return whether each array, and its footprints, are those that the index tells of."""
+    return all(_checksum(opened.pixels(image), opened.footprints(image)) == image.sha256 for image in opened.images)
+
+
+def _checksum(*arrays: np.ndarray) -> str:
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def test_a_preparation_that_failed_leaves_no_copy_of_the_url(
@@ -253,11 +258,11 @@ def test_a_set_that_was_opened_is_not_exchanged(s3: Server, data: Path, prepared
     publish(prepared, URL)
     opened = load_prepared(URL)
     image = opened.images[0]
-    before = opened.pixels(image)
+    before = opened.pixels(image), opened.footprints(image)
     publish(tmp_path / "again", URL)
     assert load_prepared(opened.place) == opened  # the copy is still that set, so the URL is not asked
     local(URL)
-    assert hashlib.sha256(before.tobytes()).hexdigest() == image.sha256
+    assert _checksum(*before) == image.sha256
     with pytest.raises(PreparedInvalid, match=r"sample has changed \(fingerprint \w{12}; wanted"):
         opened.pixels(image)
     with pytest.raises(PreparedInvalid, match="has changed"):

@@ -12,9 +12,8 @@ import shapely
 from affine import Affine
 from scipy import ndimage
 
-from sn7.catalog import Image
 from sn7.folds import Split
-from sn7.prepared import MASK, Prepared, PreparedImage
+from sn7.prepared import MASK, Prepared, PreparedImage, footprints_name
 from sweep.judge import TTA, TTA_PROBS, Judged, count, true_footprints
 from sweep.oof import PROBS
 from sweep.plan import Plan
@@ -40,7 +39,7 @@ def _write_probs(
 
 
 def _judged(prepared: Prepared, image: PreparedImage) -> Judged:
-    return Judged(image, 0, true_footprints(image, None, prepared))
+    return Judged(image, 0, true_footprints(image, prepared))
 
 
 def _params(rules: dict[str, float], probs: str = "plain") -> dict[str, Any]:
@@ -85,18 +84,13 @@ def test_ways_to_probs(prepared: Prepared, tmp_path: Path) -> None:
         assert (counts.fn == 0) == found, way
 
 
-def test_the_truth_is_that_of_the_labels(prepared: Prepared, tmp_path: Path) -> None:
+def test_the_truth_is_that_of_the_labels(prepared: Prepared) -> None:
     """Two houses that touch are two; one below 4 px², and one where nothing is valid, do not count."""
     image = prepared.images[0]
     boxes = [(10, 10, 16, 16), (16, 10, 22, 16), (40, 40, 41, 42), (30, 0, 34, 2)]
-    features = ", ".join(
-        '{"type": "Feature", "properties": {}, "geometry": ' + shapely.to_geojson(shapely.box(*box)) + "}"
-        for box in boxes
-    )
-    path = tmp_path / "labels.geojson"
-    path.write_text('{"type": "FeatureCollection", "features": [' + features + "]}")
-    labels = Image(image.scene, image.image, image.date, path, path, "labels_match_pix")
-    found = true_footprints(image, labels, prepared)
+    truth = shapely.to_wkb(shapely.geometrycollections([shapely.box(*box) for box in boxes]))
+    np.save(prepared.folder / footprints_name(image.scene, image.image), np.frombuffer(truth, np.uint8))
+    found = true_footprints(image, prepared)
     pixel = abs(Affine(*image.transform).determinant)
     assert shapely.area(found).tolist() == pytest.approx([36 * pixel, 36 * pixel])
 
