@@ -130,6 +130,8 @@ class Journal:
         """When each run was closed, ms."""
         self.measured: dict[Run, int] = {}
         """When metrics of each run were last written, ms."""
+        self.tags: dict[Run, set[str]] = {}
+        """Names of the tags that were written to each run."""
         self._said: dict[Run, str] = {}
         self._last: dict[tuple[Run, str], tuple[int, float]] = {}
         self._lock = threading.Lock()
@@ -182,7 +184,9 @@ class Journal:
         if operation != "log":
             return
         self.open.add(line.run)
-        if state := line.record.get("tags", {}).get("state"):
+        tags = line.record.get("tags", {})
+        self.tags.setdefault(line.run, set()).update(tags)
+        if state := tags.get("state"):
             self._said[line.run] = state
         step = line.record.get("step", 0)
         if line.record.get("metrics"):

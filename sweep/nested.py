@@ -17,11 +17,12 @@ from typing import Any, Generic, TypeVar
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from tqdm import tqdm
 
 from sweep.records import Records
+from sweep.search import seed_of
 from sweep.tables import table_text, write_table
+from sweep.tuninglog import open_log
 
 __all__ = ["Found", "Params", "Search", "Tuned", "record", "search_nested"]
 
@@ -106,11 +107,11 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
     """Search on all folds but each one, and on all; `folds` are at least two.
 
     Keeps what was tried in `results`/tuning.log, an Optuna journal, from where a search that was cut off goes on, and
-    writes it to `results`/<name>.csv. Raises KeyboardInterrupt soon after `stop` returns True, and what `evaluate`
-    raises.
+    writes it to `results`/<name>.csv. Raises KeyboardInterrupt soon after `stop` returns True, ResultsConflict where
+    tuning.log is damaged, and what `evaluate` raises.
     """
     known = _Known(search.evaluate)
-    storage = JournalStorage(JournalFileBackend(str(results / "tuning.log")))
+    storage = open_log(results / "tuning.log")
     everything, failed = tuple(range(folds)), Event()
 
     def one(held_out: int | None) -> Found:
@@ -183,8 +184,6 @@ def _open(storage: JournalStorage, search: Search[Count], held_out: int | None) 
     opened = optuna.create_study(
         study_name=f"{search.name}-{digest}-{'all' if held_out is None else held_out}",
         storage=storage,
-        # The same seed: as long as nothing is known, all searches draw the same.
-        sampler=optuna.samplers.TPESampler(seed=search.seed),
         directions=["maximize"] * len(search.scores),
         load_if_exists=True,
     )
@@ -203,6 +202,9 @@ def _attempts(
     """Try what is missing, one after the other."""
     while len(_done(opened)) < search.trials:
         yield
+        # Seeded by how many are known: a search that goes on draws what it has not tried, and as long as nothing is
+        # known, all searches draw the same.
+        opened.sampler = optuna.samplers.TPESampler(seed=seed_of(search.seed, len(_done(opened))))
         trial = opened.ask()
         params = search.suggest(trial, held_out)
         trial.set_user_attr("params", params)

@@ -176,11 +176,13 @@ class Records:
         """Write a search for parameters that need no training and close its run, below the study's.
 
         It began and ended at the times of `span`, ms. `best` are the parameters that it found, as tags: a study that
-        goes on may find others, and params cannot be changed. `tried` is the text of a table of all that it tried.
+        goes on may find others, and params cannot be changed; those that an earlier start found and this one has not
+        are blank then. `tried` is the text of a table of all that it tried.
         """
         run = Run(name, part=-1 if held_out is None else held_out)
         self._begin(run, span[0])
-        self._log(run, tags={f"best.{key}": value for key, value in best.items()})
+        before = [name for name in self.journal.tags.get(run, ()) if name.startswith("best.")]
+        self._log(run, tags=dict.fromkeys(before, "") | {f"best.{key}": value for key, value in best.items()})
         self.journal.append("text", run, name="tried.csv", text=tried)
         self._close(run, "COMPLETE", metrics, [], span[1])
 

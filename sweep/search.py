@@ -31,6 +31,7 @@ __all__ = [
     "next_trial",
     "open_optuna",
     "sampler",
+    "seed_of",
     "set_waiting",
 ]
 
@@ -102,12 +103,12 @@ def sampler(study: Study, trials: int) -> TPESampler:
     startup = max(3, min(10, study.trials // 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `group`, every time
-        return TPESampler(seed=_seed(study, trials), n_startup_trials=startup, multivariate=True, group=True)
+        return TPESampler(seed=seed_of(study.seed, trials), n_startup_trials=startup, multivariate=True, group=True)
 
 
-def _seed(study: Study, trials: int) -> int:
-    """Return a seed that neighbouring seeds of studies do not share."""
-    return int(np.random.SeedSequence([study.seed, trials]).generate_state(1)[0])
+def seed_of(seed: int, known: int) -> int:
+    """Return the seed of what is drawn when so many trials are known, which neighbouring seeds do not share."""
+    return int(np.random.SeedSequence([seed, known]).generate_state(1)[0])
 
 
 def ended_trials(opened: optuna.Study) -> list[FrozenTrial]:
@@ -142,7 +143,7 @@ def _draw(opened: optuna.Study, study: Study, earlier: Sequence[FrozenTrial]) ->
     space = study.space
     if space.size is not None and len(tried) >= space.size:
         return None
-    models: list[BaseSampler] = [sampler(study, len(known)), RandomSampler(seed=_seed(study, len(known)))]
+    models: list[BaseSampler] = [sampler(study, len(known)), RandomSampler(seed=seed_of(study.seed, len(known)))]
     for model in models:
         copy = optuna.create_study(direction="maximize", sampler=model)
         copy.add_trials([*earlier, *known])

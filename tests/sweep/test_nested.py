@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 import pytest
 
+from sn7.errors import ResultsConflict
 from sweep.journal import Journal, Run, read_lines
 from sweep.nested import Params, Search, search_nested
 from sweep.records import Records
@@ -57,6 +58,32 @@ def test_nothing_is_evaluated_twice_and_a_search_goes_on(tmp_path: Path) -> None
     assert len(other) == len(calls)
 
 
+def test_a_search_that_goes_on_tries_what_is_new(tmp_path: Path) -> None:
+    """Cut off half way it draws what it would have drawn, and all searches begin with the same draws."""
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    whole = search_nested(_search([]), 3, tmp_path / "whole")
+    search_nested(_search([], trials=6), 3, tmp_path / "cut")
+    gone_on = search_nested(_search([]), 3, tmp_path / "cut")
+    assert [found.trials for found in gone_on.found] == [found.trials for found in whole.found]
+    firsts = [[params["x"] for params, _ in found.trials[:10]] for found in whole.found]
+    assert firsts[0] == firsts[1] == firsts[2] == firsts[3]
+
+
+def test_a_journal_that_is_torn(tmp_path: Path) -> None:
+    """What was tried before the torn line is not tried again; damage within is told with the file's name."""
+    search_nested(_search([], trials=6), 3, tmp_path)
+    log = tmp_path / "tuning.log"
+    whole = log.read_bytes()
+    log.write_bytes(whole + b'{"op_code":4,"worker_')
+    calls: list[tuple[float, int]] = []
+    search_nested(_search(calls, trials=6), 3, tmp_path)
+    assert len(calls) <= 6 and log.read_bytes().startswith(whole)
+    log.write_bytes(whole[:100] + whole[150:])
+    with pytest.raises(ResultsConflict, match=r"tuning\.log cannot be read .* remove it"):
+        search_nested(_search([], trials=6), 3, tmp_path)
+
+
 def test_an_error_and_a_stop_end_it(tmp_path: Path) -> None:
     """What an evaluation raises comes out, as does Ctrl-C; what was tried until then is kept."""
 
@@ -87,3 +114,14 @@ def test_its_runs_in_mlflow(tmp_path: Path) -> None:
     assert [line["op"] for line in lines] == ["log", "status", "log", "text", "log", "status"] * 2
     assert lines[2]["tags"] == {"best.x": "0.8"} and lines[4]["metrics"] == {"mean": 0.5}
     assert (lines[0]["time"], lines[5]["time"]) == (1000, 3000), "as long as it took, however late it is told"
+
+
+def test_what_a_search_finds_no_more_is_blank(tmp_path: Path) -> None:
+    """An earlier start found seeds, this one none: its tags do not mix the two."""
+    Records(Journal(tmp_path / "tiny", "tiny", "0123")).search("made-up", None, (1, 2), {"x": 1, "seeds": 0.4}, {}, "")
+    journal = Journal(tmp_path / "tiny", "tiny", "0123")
+    Records(journal).search("made-up", None, (1, 2), {"x": 2}, {}, "")
+    tags: dict[str, str] = {}
+    for line in read_lines(journal.path):
+        tags |= line.record.get("tags", {})
+    assert tags == {"state": "COMPLETE", "best.x": "2", "best.seeds": ""}
