@@ -36,6 +36,8 @@ TOKEN_S = 21_600
 """Seconds that a token of the metadata service is good for: the most that it gives."""
 ALIVE_EVERY_S = 60.0
 """Between two looks at whether the node is still one of the cluster."""
+DRAIN_S = 10.0
+"""How long the head may take to answer that a node is taken away, before it is told again."""
 PATIENCE_S = 600.0
 """How long the cluster's head may be out of reach before the watcher gives up."""
 
@@ -82,12 +84,17 @@ def own_node(gcs: Any, ip: str) -> str:
     return str(found[-1])
 
 
-def drain(gcs: Any, node: str, why: str, deadline: float) -> None:
-    """Tell Ray that a node is taken away at `deadline`, in seconds since 1970."""
-    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    accepted, refusal = gcs.drain_node(node, reason, why, int(deadline * 1000))
+def drain(gcs: Any, node: str, why: str, deadline: float) -> bool:
+    """Tell Ray that a node is taken away at `deadline`, in seconds since 1970; return whether it has answered."""
+    reason, answered = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"), True
+    try:
+        accepted, refusal = gcs.drain_node(node, reason, why, int(deadline * 1000), timeout=DRAIN_S)
+    except (RuntimeError, ray.exceptions.RayError, OSError) as error:
+        accepted, answered = False, False
+        refusal = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if not accepted:
         print(f"warning: Ray does not drain node {node[:12]} ({refusal}); its trials are told all the same", flush=True)
+    return answered
 
 
 def watch(metadata: Metadata, gcs: Any, node: str, every: float) -> int:
@@ -98,12 +105,11 @@ def watch(metadata: Metadata, gcs: Any, node: str, every: float) -> int:
         try:
             action = metadata.get("spot/instance-action")
             if action:
-                deadline = _time(action)
-                drain(gcs, node, f"spot: {action}", deadline)
-                notice.give("taken")
-                print(f"{action}: node {node[:12]} is drained, and its trials checkpoint and go elsewhere", flush=True)
-                return 0
-            if not recommended and metadata.get("events/recommendations/rebalance"):
+                notice.give("taken")  # first: the trainings hear of it whatever has become of the head
+                if drain(gcs, node, f"spot: {action}", _time(action)):
+                    print(f"{action}: node {node[:12]} is drained; its trials checkpoint and go elsewhere", flush=True)
+                    return 0
+            elif not recommended and metadata.get("events/recommendations/rebalance"):
                 recommended = True
                 notice.give("rebalance")
                 print(f"rebalance recommended: trials of node {node[:12]} checkpoint each epoch", flush=True)

@@ -2,13 +2,14 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from metadata import MetadataServer, serve_metadata
+from ray.exceptions import GetTimeoutError, RpcError
 
 from sn7.errors import ClusterUnavailable
 from sweep.notice import Notice
@@ -33,19 +34,23 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Gcs:
-    """Stands in for a cluster of one node; `ask` is what happens each time that somebody asks who is there."""
+    """Stands in for a cluster of one node; `errors` are what it answers with at first when it is told to drain it."""
 
-    def __init__(self, state: int = 0, accepts: bool = True) -> None:
-        self.state, self.accepts = state, accepts
+    def __init__(self, state: int = 0, accepts: bool = True, errors: Sequence[Exception] = ()) -> None:
+        self.state, self.accepts, self.errors = state, accepts, list(errors)
         self.drained: list[tuple[Any, ...]] = []
+        self.told: list[str] = []
 
     def get_all_node_info(self, timeout: float) -> dict[bytes, Any]:
         """Return the node."""
         node = bytes.fromhex(NODE)
         return {node: SimpleNamespace(node_id=node, node_manager_address="10.0.0.7", state=self.state)}
 
-    def drain_node(self, *arguments: Any) -> tuple[bool, str]:
-        """Note it."""
+    def drain_node(self, *arguments: Any, timeout: float) -> tuple[bool, str]:
+        """Note it, and what the trainings have been told by then."""
+        self.told.append(Notice(NODE).kind())
+        if self.errors:
+            raise self.errors.pop(0)
         self.drained.append(arguments)
         return self.accepts, "" if self.accepts else "not now"
 
@@ -81,6 +86,16 @@ def test_trainings_are_told_even_if_ray_refuses(service: MetadataServer, capsys:
     assert 115_000 < gcs.drained[0][3] - 1000 * before < 130_000
     assert "does not drain node abababababab (not now)" in capsys.readouterr().out
     assert Notice(NODE).kind() == "taken"
+
+
+def test_a_head_that_does_not_answer_is_told_again(service: MetadataServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever Ray raises; the trainings have heard of it before, and the watcher goes on until the head has, too."""
+    gcs = Gcs(errors=[RpcError("no route", 14), GetTimeoutError("too late"), RuntimeError("closed")])
+    service.take_away("2026-11-25T18:02:00Z")
+    assert watch(Metadata(service.url), gcs, NODE, 0.01) == 0
+    assert gcs.told == ["taken"] * 4 and len(gcs.drained) == 1
+    said = capsys.readouterr().out
+    assert [name in said for name in ("RpcError: no route", "GetTimeoutError", "RuntimeError: closed")] == [True] * 3
 
 
 def test_a_recommendation_drains_nothing(service: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
