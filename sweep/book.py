@@ -23,7 +23,7 @@ from sn7.history import EpochMetrics
 from sweep.attempts import Attempt, Doubt
 from sweep.board import Board, configuration_text
 from sweep.budget import Budget
-from sweep.endings import ERROR, FAILURES, PREEMPTED, RUNG, record_end, tidy
+from sweep.endings import ERROR, FAILURES, PREEMPTED, RUNG, next_attempt, record_end, tidy
 from sweep.failures import Failure
 from sweep.halving import keeps, rungs
 from sweep.records import Records
@@ -120,7 +120,10 @@ class Book:
         return bool(self.opened.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def next(self, attempt: str) -> dict[str, Any] | None:
-        """Return fields and number of the trial to run as `attempt`; None where there is none now."""
+        """Return fields and number of the trial to run as `attempt`, and which of its attempts that is.
+
+        None where there is no trial to run now.
+        """
         self.tick()
         if self._cut_off() or len(self.attempts) >= self.capacity:
             return None
@@ -136,7 +139,7 @@ class Book:
             return None
         known = self.opened.trials[trial.number].intermediate_values
         self.attempts[attempt] = Attempt(trial, reported=max(known, default=0), there=self.alive)
-        return {**trial.params, "trial": trial.number}
+        return {**trial.params, "trial": trial.number, "attempt": next_attempt(trial)}
 
     def _cut_off(self) -> bool:
         """Return whether running trials must stop: a budget used up, or Ctrl-C."""
@@ -276,11 +279,12 @@ class Book:
         self.opened.tell(here.trial, state=TrialState.FAIL)
         self._close(here.trial.number, "FAILED", failure.traceback)
 
-    def recovered(self, attempt: str, reason: str) -> None:
-        """Note that Tune itself starts an attempt again, as the same one."""
+    def recovered(self, attempt: str, reason: str) -> int:
+        """Note that Tune itself starts an attempt again under the same name; return which of the trial's it is now."""
         trial = self.attempts[attempt].trial
         trial.set_user_attr(PREEMPTED, trial.user_attrs.get(PREEMPTED, 0) + 1)
         self.board.retry(trial.number, reason)
+        return next_attempt(trial)
 
     def _preempt(self, here: Attempt) -> None:
         here.trial.set_user_attr(PREEMPTED, here.trial.user_attrs.get(PREEMPTED, 0) + 1)

@@ -12,10 +12,18 @@ from sweep.records import Records
 from sweep.search import ATTRIBUTES, STATES, set_waiting
 from sweep.trial import Job, base_folder, past_epochs
 
-__all__ = ["ERROR", "FAILURES", "PREEMPTED", "RUNG", "mend", "record_end", "tidy", "worth"]
+__all__ = ["ERROR", "FAILURES", "PREEMPTED", "RUNG", "mend", "next_attempt", "record_end", "tidy", "worth"]
 
 RUNG, PREEMPTED, FAILURES, ERROR = "rung", "preempted", "failures", "error"
 """User attributes: the last rung passed, attempts lost for no fault of the trial's, failed ones, the last reason."""
+
+
+def next_attempt(trial: optuna.Trial) -> int:
+    """Return the number of a trial's next attempt, from 1: higher than all before, in whichever start of the driver.
+
+    Each attempt that has ended without a result is counted before its trial waits for another one.
+    """
+    return 1 + int(trial.user_attrs.get(PREEMPTED, 0)) + int(trial.user_attrs.get(FAILURES, 0))
 
 
 def record_end(records: Records, job: Job, trial: FrozenTrial, error: str = "") -> None:

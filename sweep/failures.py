@@ -4,18 +4,29 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    LocalRayletDiedError,
+    NodeDiedError,
+    RayActorError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from sn7.errors import NodeUnfit, PreparedInvalid, Sn7Error, StorageUnavailable
 from sn7.files import is_full
 from sweep.fence import Superseded
 from sweep.notice import Taken
 
-__all__ = ["Failure", "classify", "is_final"]
+__all__ = ["FREE", "LOST", "MACHINE_DIED", "Failure", "classify", "is_final"]
 
 NODE_DIED = ("node has died", "node was terminated", "node is dead", "node died", "node failure", "owner has died")
 """What Ray writes of an actor that went down with its machine; the exception has no field for it."""
 
+MACHINE_DIED = (LocalRayletDiedError, NodeDiedError)
+"""What Ray raises of a task that went down with its machine."""
+LOST = (*MACHINE_DIED, WorkerCrashedError)
+"""And of one whose process did, with its machine or alone."""
 FREE = (Superseded, Taken)
 """What ends an attempt for no fault of its own: its trial is another worker's by now, or its machine is taken away."""
 LONGEST = 240

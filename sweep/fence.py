@@ -4,22 +4,23 @@
     results/<study>/trials/0007/random-0.attempt-2    the second one, in place of the first
     …/.attempt                                        in each of them: somebody has claimed it
 
-A worker that was cut off from the network trains on until its machine notices, while its trial is given to another
-one. Whatever the two do, and in whatever order: a folder appears by one rename, which fails where the number is taken;
-an attempt claims all its folders before it begins, and writes nowhere else; so what a superseded one still writes lies
-where nobody looks. That it also stops, once it sees a newer folder, saves time and nothing more.
+A worker that was cut off from the network goes on until its machine notices, while its trial is given to another one.
+Whatever the two do, and in whatever order: the driver numbers the attempts as it hands them out, each higher than all
+before; a folder appears by one rename, which fails where the number is taken; an attempt claims all its folders before
+it begins, writes nowhere else, and empties those of lower numbers alone. So what a superseded one still writes lies
+where nobody looks, and one that comes too late to its claim harms nobody. That it also stops, once it sees a higher
+number, saves time and nothing more.
 """
 
 import errno
 import re
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 from sn7.files import require_writable
 
-__all__ = ["Superseded", "claim", "newest", "number", "remove_older", "require_newest", "training"]
+__all__ = ["Superseded", "claim", "newest", "number", "remove_older", "require_newest", "taken", "training"]
 
 LATER = re.compile(r"(.+)\.attempt-(\d+)")
 CLAIMED = ".attempt"
@@ -33,10 +34,15 @@ class Superseded(Exception):
 
 def newest(base: Path) -> Path:
     """Return the folder of the newest attempt at the training of folder `base`; `base` itself where there is none."""
+    return _numbered(base, max(taken(base), 1))
+
+
+def taken(base: Path) -> int:
+    """Return the number of the newest attempt at the training of folder `base`, 0 where there is none."""
     last = max(map(number, _attempts(base)), default=0)
     while _numbered(base, last + 1).exists():  # a listing may miss what is made, or removed, while it is read
         last += 1
-    return _numbered(base, max(last, 1))
+    return last
 
 
 def number(folder: Path) -> int:
@@ -55,38 +61,46 @@ def _numbered(base: Path, wanted: int) -> Path:
     return base if wanted == 1 else base.with_name(f"{base.name}.attempt-{wanted}")
 
 
-def claim(base: Path) -> Path:
-    """Make a folder for a new attempt at the training of folder `base`, with the checkpoint of the newest one before.
+def claim(base: Path, attempt: int) -> Path:
+    """Make the folder of an attempt at the training of folder `base`, with the checkpoint of the newest one before.
 
-    From then on this one is the newest, and the older ones are emptied. Raises FolderUnwritable where its parent
-    cannot be written to.
+    From then on this one is the newest, and the older ones are emptied. Raises Superseded where an attempt of this
+    number or a higher one has been there before, FolderUnwritable where its parent cannot be written to.
     """
     require_writable(base.parent)
+    folder = _numbered(base, attempt)
     while True:
-        before = newest(base)
-        folder = _numbered(base, number(before) + 1) if before.exists() else base
+        last = taken(base)
+        if last >= attempt:
+            raise _superseded(last, attempt)
+        before = _numbered(base, max(last, 1))
         temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{base.name}-", dir=base.parent))
         try:
             temporary.chmod(0o755)
             (temporary / CLAIMED).touch()  # a rename replaces an empty folder
             if (before / KEPT).exists():
                 _link(before / KEPT, temporary / KEPT)
+            elif taken(base) != last:
+                continue  # another attempt has come between, and has it
             temporary.rename(folder)
         except FileNotFoundError:
-            continue  # a faster attempt has emptied what this one would take over
+            continue  # as above, a moment later
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            time.sleep(0.1)  # a faster attempt has the number, and this machine may not see it at once
-            continue
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # this machine may not have seen it at once
+                raise _superseded(attempt, attempt) from error
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         _empty_older(base, folder)
         return folder
 
 
+def _superseded(last: int, attempt: int) -> Superseded:
+    return Superseded(f"attempt {last} has begun, and this is attempt {attempt}")
+
+
 def _empty_older(base: Path, mine: Path) -> None:
-    """Free the disk of older attempts; their folders stay while the trial runs, so that no number is given twice."""
+    """Free the disk of older attempts; their folders stay while the trial runs, so that no number is claimed twice."""
     for folder in _attempts(base):
         if number(folder) < number(mine):
             (folder / CLAIMED).touch()
@@ -105,9 +119,9 @@ def _remove(path: Path) -> None:
 
 def require_newest(folder: Path) -> None:
     """Raise Superseded where there is a newer attempt than that of `folder`."""
-    now = newest(training(folder))
-    if number(now) > number(folder):
-        raise Superseded(f"attempt {number(now)} has begun, and this is attempt {number(folder)}")
+    last = taken(training(folder))
+    if last > number(folder):
+        raise _superseded(last, number(folder))
 
 
 def remove_older(base: Path) -> None:

@@ -22,8 +22,8 @@ from sn7.prepared import Prepared, load_prepared
 from sn7.train import EpochMetrics, read_result, train
 from sweep.board import Board
 from sweep.budget import Budget
-from sweep.failures import FREE, is_final
-from sweep.fence import newest, require_newest
+from sweep.failures import FREE, LOST, is_final
+from sweep.fence import newest, require_newest, taken
 from sweep.notice import Taken, own_notice
 from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
@@ -81,14 +81,16 @@ def run_fits(
     # Beside the driver, without which nothing goes on; elsewhere it would go down with any machine that does.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     progress = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    # A task whose machine goes away starts again elsewhere, from its checkpoint.
-    task = ray.remote(num_cpus=study.resources.cpu, num_gpus=float(study.resources.gpu), max_retries=10)(_run)
+    # Never tried again by Ray itself, which knows of no attempts and their numbers.
+    task = ray.remote(num_cpus=study.resources.cpu, num_gpus=float(study.resources.gpu), max_retries=0)(_run)
+    attempts, lost, counted = Counter[int](), Counter[int](), Counter[int]()
 
     def submit(index: int) -> ray.ObjectRef:
-        return task.remote(index, fits[index], results, prepared, after, progress)
+        attempts[index] = 1 + max(attempts[index], taken(fits[index].base))
+        return task.remote(index, fits[index], attempts[index], results, prepared, after, progress)
 
     waiting = {submit(index): index for index in range(len(fits))}
-    attempts, stopped, stop = Counter[int](), False, StopFile(results)
+    stopped, stop = False, StopFile(results)
     shown: dict[int, float] = {}
     try:
         while waiting:
@@ -106,8 +108,9 @@ def run_fits(
             for reference in done:
                 index = waiting.pop(reference)
                 error, end = _error(reference)
-                attempts[index] += end != "free"
-                if error and end != "final" and attempts[index] <= study.max_failures:
+                lost[index] += end == "lost"
+                counted[index] += end == "counts" or lost[index] > MOST_LOST
+                if error and end != "final" and counted[index] <= study.max_failures:
                     board.retry(index, error)
                     waiting[submit(index)] = index
                     continue
@@ -123,10 +126,14 @@ def run_fits(
 
 
 STOPPED = "stopped"
+MOST_LOST = 10
+"""Losses of a training's process or machine that are no failures: more of them are its own doing."""
 
 
-def _error(reference: ray.ObjectRef) -> tuple[str, Literal["free", "final", "counts"]]:
+def _error(reference: ray.ObjectRef) -> tuple[str, Literal["free", "lost", "final", "counts"]]:
     """Return why a task has failed, in a line, or nothing; and what another attempt is: free, in vain, or counted.
+
+    Of one that was lost with its process, or its machine, it is free up to MOST_LOST.
 
     Raises what says that the disk is full, or that a node cannot take part: others would fail as well.
     """
@@ -141,7 +148,10 @@ def _error(reference: ray.ObjectRef) -> tuple[str, Literal["free", "final", "cou
             raise NodeUnfit(f"a node that has joined {error}; then go on with --resume.") from error
         if is_full(error):
             raise
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "final" if is_final(error) else "counts"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        if isinstance(error, LOST):
+            return reason, "lost"
+        return reason, "final" if is_final(error) else "counts"
     return "", "final"
 
 
@@ -166,13 +176,15 @@ def _drain(progress: Queue) -> Iterator[tuple[int, Sequence[EpochMetrics], bool]
             return
 
 
-def _run(index: int, fit: Fit, results: Path, prepared: str | Path, after: After | None, progress: Queue) -> None:
+def _run(
+    index: int, fit: Fit, attempt: int, results: Path, prepared: str | Path, after: After | None, progress: Queue
+) -> None:
     require_met()
     keep_to_share()
     urgent = Urgent(StopFile(results), own_notice())
     if urgent() and urgent.stopping:
         raise Stopped
-    out = claim_unfinished(fit.base)
+    out = claim_unfinished(fit.base, attempt)
     data = load_prepared(prepared)
 
     def report(metrics: EpochMetrics) -> None:

@@ -66,10 +66,10 @@ def split_folder(results: Path, trial: int, split: str) -> Path:
     return newest(base_folder(results, trial, split))
 
 
-def claim_unfinished(base: Path) -> Path:
-    """Return the folder of a training that has ended, or else a new one for an attempt at it."""
+def claim_unfinished(base: Path, attempt: int) -> Path:
+    """Return the folder of a training that has ended, or else a new one for this attempt at it; see claim."""
     there = newest(base)
-    return there if (there / "result.json").exists() else claim(base)
+    return there if (there / "result.json").exists() else claim(base, attempt)
 
 
 class Objective:
@@ -128,16 +128,16 @@ class Urgent:
 def run_trial(config: dict[str, Any], job: Job) -> None:
     """Train the configuration that Tune hands over, and report after each epoch.
 
-    `config` holds the fields that vary and "trial", Optuna's number. What an earlier attempt has trained is not
-    trained again: the first report says where this one runs and from which step it goes on.
+    `config` holds the fields that vary, "trial", Optuna's number, and "attempt", that of this attempt. What an earlier
+    one has trained is not trained again: the first report says where this one runs and from which step it goes on.
     """
     require_met()
     keep_to_share()
     fields = dict(config)
-    number = fields.pop("trial")
+    number, attempt = fields.pop("trial"), fields.pop("attempt")
     objective, usage = Objective(), Usage()
     # All before anything is read: from here on no earlier attempt's writes are seen.
-    folders = [claim_unfinished(base_folder(job.results, number, split.name)) for split in job.splits]
+    folders = [claim_unfinished(base_folder(job.results, number, split.name), attempt) for split in job.splits]
     past = tuple((index, metrics) for index, folder in enumerate(folders) for metrics in past_epochs(folder))
     for index, metrics in past:
         objective.add(index, metrics)

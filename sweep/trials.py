@@ -113,7 +113,7 @@ class _Callback(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Note that Tune starts an attempt again by itself: its machine was taken away with a notice."""
-        self.book.recovered(trial.trial_id, "its machine was taken away")
+        trial.config["attempt"] = self.book.recovered(trial.trial_id, "its machine was taken away")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Look at the cluster, and add up what is spent."""

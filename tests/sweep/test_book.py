@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -23,6 +24,7 @@ from sweep.search import open_optuna
 from sweep.study import Study
 from sweep.studyfile import load_study
 from sweep.trial import Job, Objective
+from sweep.trials import _Callback
 from sweep.usage import Place
 
 SPLITS = (Split("fold0", ("a",), ("b",)), Split("fold1", ("b",), ("a",)))
@@ -400,11 +402,29 @@ def test_a_machine_that_cannot_take_part_ends_the_search(desk: Desk) -> None:
     assert desk.opened.trials[0].user_attrs["preempted"] == 1
 
 
+def test_each_attempt_has_a_higher_number(study: Study, tmp_path: Path) -> None:
+    """Whatever ended the one before: a loss, a failure, a notice after which Tune goes on, the driver's death."""
+    desk = Desk(study, tmp_path)
+    numbers = []
+    for name in "abc":
+        values = desk.book.next(name)
+        assert values is not None
+        numbers.append(values["attempt"])
+        if name in "ab":
+            desk.book.failed(name, Failure("lost" if name == "a" else "other", "", ""))
+    numbers.append(desk.book.recovered("c", "its machine was taken away"))
+    values = Desk(study, tmp_path).book.next("d")  # c was running
+    assert values is not None and values["trial"] == 0
+    assert [*numbers, values["attempt"]] == [1, 2, 3, 4, 5]
+
+
 def test_tune_may_start_an_attempt_again_by_itself(desk: Desk) -> None:
-    """After a notice that its machine is taken away: counted, the same attempt goes on."""
+    """After a notice that its machine is taken away: counted, and a further attempt goes on under the same name."""
     desk.start("a")
     desk.epoch("a", 0.5)
-    desk.book.recovered("a", "its machine was taken away")
+    trial = SimpleNamespace(trial_id="a", config={"attempt": 1})
+    _Callback(desk.book).on_trial_recover(0, [], trial)  # type: ignore[arg-type]
+    assert trial.config == {"attempt": 2}, "with which Tune starts it"
     desk.book.started("a")
     for _ in range(5):
         desk.epoch("a", 0.5)

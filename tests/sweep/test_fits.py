@@ -6,12 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import NodeDiedError, WorkerCrashedError
 from ray.util.queue import Empty
 
 from sn7.config import TrainConfig
 from sn7.folds import Split
 from sn7.train import EpochMetrics
 from sweep.budget import Budget
+from sweep.fence import Superseded, claim
 from sweep.fits import Fit, _run, run_fits
 from sweep.notice import Notice
 from sweep.search import open_optuna
@@ -19,6 +22,7 @@ from sweep.stopping import StopFile, Stopped
 from sweep.studyfile import load_study
 
 EPOCHS = 4
+RunOn = Callable[["Cluster"], list[str]]
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def test_it_ends_with_an_epoch_that_is_kept(fit: Fit, tmp_path: Path, monkeypatc
     checkpoints: list[int] = []
     monkeypatch.setattr("sweep.fits.train", _train(checkpoints, _ask_after(tmp_path, 1)))
     with pytest.raises(Stopped):
-        _run(0, fit, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
+        _run(0, fit, 1, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
     assert checkpoints == [2]
 
 
@@ -69,10 +73,10 @@ def test_at_its_last_epoch_it_comes_to_its_end(fit: Fit, tmp_path: Path, monkeyp
     """There is no checkpoint of that one, and all but the result is there; a task that has not begun does not."""
     done = []
     monkeypatch.setattr("sweep.fits.train", _train([], _ask_after(tmp_path, EPOCHS)))
-    _run(0, fit, tmp_path, "prepared", lambda fit, out, data: done.append(fit), Progress())  # type: ignore[arg-type]
+    _run(0, fit, 1, tmp_path, "prepared", lambda fit, out, data: done.append(fit), Progress())  # type: ignore[arg-type]
     assert done == [fit]
     with pytest.raises(Stopped):
-        _run(0, fit, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
+        _run(0, fit, 1, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
 
 
 def test_what_it_tells(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,44 +89,104 @@ def test_what_it_tells(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             said.append((index, epochs[-1].epoch if epochs else None, begins))
 
     monkeypatch.setattr("sweep.fits.train", _train([], lambda epoch: None))
-    _run(3, fit, tmp_path, "prepared", None, Heard())  # type: ignore[arg-type]
+    _run(3, fit, 1, tmp_path, "prepared", None, Heard())  # type: ignore[arg-type]
     assert said == [(3, None, True), *((3, epoch, False) for epoch in range(1, EPOCHS + 1))]
     said.clear()
     monkeypatch.setattr("sweep.fits.read_result", lambda out: "a result")
-    _run(3, fit, tmp_path, "prepared", None, Heard())  # type: ignore[arg-type]
+    _run(3, fit, 2, tmp_path, "prepared", None, Heard())  # type: ignore[arg-type]
     assert said == []
 
 
-def test_without_machines_nothing_is_waited_for(
-    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_study: Callable[..., Path]
-) -> None:
-    """Ctrl-C while all trainings wait for machines that may never come: it ends. The queue is on the driver's node."""
-    node = "0" * 55 + "1"
-    asked: list[dict[str, Any]] = []
+class Cluster(SimpleNamespace):
+    """Stands in for Ray: each task of a fit ends with the next one of some errors, or well."""
 
-    def queue(actor_options: dict[str, Any]) -> SimpleNamespace:
+    NODE = "0" * 55 + "1"
+    ObjectRef = object
+    exceptions = ray.exceptions
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.attempts, self.options = list(errors), [], []
+
+    def get_runtime_context(self) -> Any:
+        """Return where the driver runs."""
+        return SimpleNamespace(get_node_id=lambda: self.NODE)
+
+    def remote(self, **options: Any) -> Callable[..., Any]:
+        """Return what notes the number of each attempt that is handed out."""
+        self.options.append(options)
+
+        def start(index: int, fit: Fit, attempt: int, *more: Any) -> object:
+            self.attempts.append(attempt)
+            return object()
+
+        return lambda function: SimpleNamespace(remote=start)
+
+    def wait(self, references: list[object], timeout: float) -> tuple[list[object], list[object]]:
+        """Return all as done."""
+        return references, []
+
+    def get(self, reference: object) -> None:
+        """Raise what a task has ended with."""
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def nodes(self) -> list[Any]:
+        """Return none."""
+        return []
+
+    def queue(self, actor_options: dict[str, Any]) -> Any:
+        """Return a queue that stays empty."""
+
         def get_nowait() -> None:
             raise Empty
 
-        asked.append(actor_options)
-        return SimpleNamespace(get_nowait=get_nowait, shutdown=lambda: asked.append({}))
+        self.options.append(actor_options)
+        return SimpleNamespace(get_nowait=get_nowait, shutdown=lambda: self.options.append({}))
 
-    def wait(references: list[object], timeout: float) -> tuple[list[object], list[object]]:
-        StopFile(tmp_path).request()
-        return [], references
 
-    ray = SimpleNamespace(
-        get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: node),
-        remote=lambda **resources: lambda function: SimpleNamespace(remote=lambda *given: object()),
-        wait=wait,
-        ObjectRef=object,
-        nodes=lambda: [],
-    )
-    monkeypatch.setattr("sweep.fits.ray", ray)
-    monkeypatch.setattr("sweep.fits.Queue", queue)
-    study = load_study(write_study())
-    budget = Budget(study, open_optuna(study, None))
+@pytest.fixture
+def run_on(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_study: Callable[..., Path]) -> RunOn:
+    """Return a function that runs a fit on a stand-in for a cluster, with two further attempts; see run_fits."""
+
+    def run(cluster: Cluster) -> list[str]:
+        monkeypatch.setattr("sweep.fits.ray", cluster)
+        monkeypatch.setattr("sweep.fits.Queue", cluster.queue)
+        study = load_study(write_study())
+        budget = Budget(study, open_optuna(study, None))
+        done = run_fits([fit], "folds", study, tmp_path, "prepared", budget, None, lambda *heard: None)
+        return [error for _, error in done]
+
+    return run
+
+
+def test_each_attempt_has_a_higher_number(run_on: RunOn, fit: Fit) -> None:
+    """Than those of this start and of earlier ones, whether they have come to their folders or not."""
+    claim(fit.base, 3)
+    lost = Cluster(NodeDiedError("gone"), Superseded("attempt 9 has begun"), OSError("a bug"))
+    assert run_on(lost) == [""]
+    assert lost.attempts == [4, 5, 6, 7]
+    assert lost.options[1]["max_retries"] == 0, "Ray would give two attempts the same number"
+
+
+def test_lost_machines_are_no_failures(run_on: RunOn) -> None:
+    """Ten of them, with two failures beside; what is lost again and again has failed."""
+    failures: list[Exception] = [OSError("a bug"), OSError("a bug")]
+    assert run_on(Cluster(*failures, *[NodeDiedError("gone")] * 5, *[WorkerCrashedError()] * 5)) == [""]
+    (error,) = run_on(Cluster(*[WorkerCrashedError()] * 13))
+    assert error.startswith("WorkerCrashedError: ")
+
+
+def test_without_machines_nothing_is_waited_for(run_on: RunOn, tmp_path: Path) -> None:
+    """Ctrl-C while all trainings wait for machines that may never come: it ends. The queue is on the driver's node."""
+
+    class Machineless(Cluster):
+        def wait(self, references: list[object], timeout: float) -> tuple[list[object], list[object]]:
+            StopFile(tmp_path).request()
+            return [], references
+
+    empty = Machineless()
     with pytest.raises(KeyboardInterrupt):
-        list(run_fits([fit], "folds", study, tmp_path, "prepared", budget, None, lambda *heard: None))
-    assert asked[0]["scheduling_strategy"].node_id == node and not asked[0]["scheduling_strategy"].soft
-    assert asked[1:] == [{}], "and is closed"
+        run_on(empty)
+    there = empty.options[0]["scheduling_strategy"]
+    assert there.node_id == Cluster.NODE and not there.soft
+    assert empty.options[2:] == [{}], "and is closed"
