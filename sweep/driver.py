@@ -22,6 +22,7 @@ from sweep.budget import Budget
 from sweep.cluster import capacity, require_capacity, start_ray, stop_ray
 from sweep.disk import full_disk, require_room
 from sweep.endings import mend
+from sweep.final import final_scenes
 from sweep.growth import coming
 from sweep.journal import JOURNAL, read_header
 from sweep.leaderboard import leaderboard, write_leaderboard
@@ -36,7 +37,7 @@ from sweep.stopping import StopFile, stop_on_signals
 from sweep.study import Study, check_study
 from sweep.studyfile import check_same_study, load_study, save_study
 from sweep.summary import closing
-from sweep.terms import MARK, make_terms
+from sweep.terms import MARK, Terms, make_terms
 from sweep.trackstage import track_stage
 from sweep.trial import Job
 from sweep.trials import run_trials
@@ -68,7 +69,7 @@ def run_study(options: argparse.Namespace) -> int:
     with lock(results / ".lock"):
         if not options.preflight:
             _check(plan, results, options)
-        start_ray(options.address, make_terms(results, plan.prepared.place) if options.address else None)
+        start_ray(options.address, _terms(plan, results) if options.address else None)
         try:
             if options.preflight:
                 print(preflight_text(plan, results))
@@ -85,6 +86,12 @@ def run_study(options: argparse.Namespace) -> int:
         return 130
     _print_summary(results, study, options)
     return 0
+
+
+def _terms(plan: Plan, results: Path) -> Terms:
+    """Return what the nodes of a cluster must have in common with this machine."""
+    final = () if is_url(plan.study.data) else tuple(str(scene.folder) for scene in final_scenes(plan.study))
+    return make_terms(results, plan.prepared.place, final)
 
 
 def _run(plan: Plan, results: Path, options: argparse.Namespace) -> bool:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import ray
 
-from sn7.catalog import Scene
+from sn7.catalog import Scene, read_catalog, read_scene
 from sn7.ensemble import load_predictor
 from sn7.errors import ImageUnreadable, MonthsInvalid
 from sn7.predict import PredictReport, Way, predict, predict_image
+from sn7.prepared import is_prepared
+from sn7.storage import is_url, local
 from sn7.symmetries import Symmetries
 from sn7.windows import Predictor
 from sweep.board import Board
@@ -17,8 +19,15 @@ from sweep.budget import Budget
 from sweep.fits import result
 from sweep.stopping import StopFile
 from sweep.study import Study
+from sweep.terms import require_met
 
-__all__ = ["predict_final"]
+__all__ = ["final_scenes", "predict_final"]
+
+
+def final_scenes(study: Study) -> Sequence[Scene]:
+    """Return the scenes below test_public of the study's data set; a prepared one has none."""
+    data = local(study.data)
+    return () if is_prepared(data) else read_catalog(data).final
 
 
 def predict_final(
@@ -29,8 +38,8 @@ def predict_final(
     Raises KeyboardInterrupt where the study was asked to stop.
     """
     stop = StopFile(results)
-    task = ray.remote(num_cpus=study.resources.cpu, num_gpus=float(study.resources.gpu))(_predict_scene)
-    waiting = {task.remote(ensemble, scene, results / "predictions"): i for i, scene in enumerate(scenes)}
+    task = ray.remote(num_cpus=study.resources.cpu, num_gpus=float(study.resources.gpu))(_predict_here)
+    waiting = {task.remote(ensemble, scene, study.data, results / "predictions"): i for i, scene in enumerate(scenes)}
     board = Board(len(waiting), 0, "scenes", spent=lambda: str(budget.spent))
     total = PredictReport(0, (), ())
     try:
@@ -49,6 +58,18 @@ def predict_final(
     finally:
         board.close()
     return total
+
+
+def _predict_here(ensemble: Path, scene: Scene, data: str, out: Path) -> PredictReport:
+    require_met()
+    return _predict_scene(ensemble, _reached(scene, data), out)
+
+
+def _reached(scene: Scene, data: str) -> Scene:
+    """Return a scene of the driver's as this machine has it: of a data set at a URL, a copy of all final scenes."""
+    if not is_url(data) or scene.folder.is_dir():
+        return scene
+    return read_scene(local(f"{data.rstrip('/')}/{scene.folder.parent.name}") / scene.name)
 
 
 def _predict_scene(ensemble: Path, scene: Scene, out: Path) -> PredictReport:

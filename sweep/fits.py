@@ -18,7 +18,7 @@ from sn7.config import TrainConfig
 from sn7.errors import NodeUnfit
 from sn7.files import is_full
 from sn7.folds import Split
-from sn7.prepared import Prepared, load_prepared
+from sn7.prepared import Prepared
 from sn7.train import EpochMetrics, read_result, train
 from sweep.board import Board
 from sweep.budget import Budget
@@ -27,7 +27,7 @@ from sweep.fence import newest, require_newest, taken
 from sweep.notice import Taken, own_notice
 from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
-from sweep.terms import require_met
+from sweep.terms import fetch_prepared, require_met
 from sweep.trial import Urgent, claim_unfinished, past_epochs
 from sweep.usage import keep_to_share
 
@@ -185,7 +185,7 @@ def _run(
     if urgent() and urgent.stopping:
         raise Stopped
     out = claim_unfinished(fit.base, attempt)
-    data = load_prepared(prepared)
+    data = fetch_prepared(str(prepared))
 
     def report(metrics: EpochMetrics) -> None:
         require_newest(out)

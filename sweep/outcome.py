@@ -10,21 +10,18 @@ from typing import Any
 
 import optuna
 
-from sn7.catalog import Scene, read_catalog
 from sn7.config import TrainConfig
 from sn7.errors import StudyInvalid
 from sn7.files import write_json
 from sn7.panels import tile_sheet
 from sn7.predict import PredictionFiles, PredictReport
-from sn7.prepared import is_prepared
-from sn7.storage import local
 from sn7.train import SHOWN, EpochMetrics, read_history, read_result
 from sweep.budget import Budget
 from sweep.crossval import Member, cross_validate, score_out_of_fold
 from sweep.endings import worth
 from sweep.ensembles import ENSEMBLE, Candidate, Candidates, gain_sentence, write_ensemble
 from sweep.figures import out_of_fold_pictures
-from sweep.final import predict_final
+from sweep.final import final_scenes, predict_final
 from sweep.fits import Fit
 from sweep.leaderboard import (
     Row,
@@ -44,7 +41,6 @@ from sweep.repeats import noise_sentence, repeat, repeat_values
 from sweep.report import Findings, write_report
 from sweep.search import NOTEBOOK
 from sweep.selection import Selection
-from sweep.study import Study
 from sweep.summary import headline
 from sweep.trial import split_folder
 
@@ -82,7 +78,7 @@ def finish(
     if used:
         candidates = scorer.reweighed(candidates, used.selection)
     ensemble = write_ensemble(plan, candidates[-1], used.advice if used else None, results)
-    predicted = predict_final(ensemble, _final_scenes(plan.study), results, plan.study, budget)
+    predicted = predict_final(ensemble, final_scenes(plan.study), results, plan.study, budget)
     rows = leaderboard(opened)
     summary = {
         **_summary(rows, candidates, predicted, list(failed.values())),
@@ -279,9 +275,3 @@ def _first_of_each_scene(predicted: PredictReport) -> list[PredictionFiles]:
     for files in sorted(predicted.written, key=lambda files: files.probs):
         scenes.setdefault(files.probs.parent, files)
     return list(scenes.values())
-
-
-def _final_scenes(study: Study) -> Sequence[Scene]:
-    """Return the scenes below test_public of the study's data set; a prepared one has none."""
-    data = local(study.data)
-    return () if is_prepared(data) else read_catalog(data).final

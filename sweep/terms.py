@@ -7,10 +7,12 @@ spent, whether it can meet them; nodes that join later are asked by the first at
 import hashlib
 import json
 import os
+import platform
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,17 +20,19 @@ from typing import Any
 
 import sn7
 import sweep
-from sn7.errors import NodeUnfit, PreparedInvalid
+from sn7.errors import NodeUnfit, PreparedInvalid, StorageUnavailable
 from sn7.files import require_writable
-from sn7.prepared import load_prepared
+from sn7.prepared import Prepared, load_prepared
 from sn7.storage import is_url
 
-__all__ = ["MARK", "Terms", "code_version", "make_terms", "require_met", "shipped"]
+__all__ = ["MARK", "Terms", "code_version", "fetch_prepared", "make_terms", "require_met", "shipped"]
 
 VARIABLE = "SN7_TERMS"
 MARK = ".cluster"
 """File in a study's folder by which a node knows that it looks at the driver's own."""
 CODE = (sn7, sweep)
+FETCH_S, PAUSE_S = 60.0, 10.0
+"""How long a machine tries to reach the data, and between two tries."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,13 @@ class Terms:
     """The prepared set's place with its fingerprint."""
     code: str
     """See code_version."""
+    final: Sequence[str] = ()
+    """Folders of the final scenes, where they are predicted from a folder that all must have."""
 
 
-def make_terms(results: Path, prepared: str) -> Terms:
+def make_terms(results: Path, prepared: str, final: Sequence[str] = ()) -> Terms:
     """Return the terms of a start of the driver, and leave its mark in the study's folder."""
-    terms = Terms(str(results), secrets.token_hex(8), prepared, code_version())
+    terms = Terms(str(results), secrets.token_hex(8), prepared, code_version(), final)
     (results / MARK).write_text(terms.mark, encoding="utf-8")
     return terms
 
@@ -81,7 +87,7 @@ def require_met() -> None:
     """Raise NodeUnfit where this process's machine does not meet the terms; without any, it is the driver's own."""
     if VARIABLE in os.environ:
         terms = Terms(**json.loads(os.environ[VARIABLE]))
-        if lack := _code(terms) or _results(terms) or _data(terms):
+        if lack := _code(terms) or _results(terms) or _data(terms) or _final(terms):
             raise NodeUnfit(lack)
 
 
@@ -123,3 +129,29 @@ def _data(terms: Terms) -> str:
     except PreparedInvalid as error:
         return f"has other data than the driver: {str(error).rstrip('.')}"
     return ""
+
+
+def _final(terms: Terms) -> str:
+    missing = [folder for folder in terms.final if not Path(folder).is_dir()]
+    if not missing:
+        return ""
+    return (
+        f"does not see {missing[0]}, one of {len(terms.final)} final scenes that the study ends with: put the data set "
+        "on the file system that all machines share, or give its URL, or a prepared set, which has no such scenes"
+    )
+
+
+def fetch_prepared(place: str) -> Prepared:
+    """Open the study's data on this machine, which takes a copy of what is at a URL.
+
+    Raises NodeUnfit where it cannot reach them for a minute: another machine may, so no trial has failed; and else what
+    load_prepared raises.
+    """
+    deadline = time.monotonic() + FETCH_S
+    while True:
+        try:
+            return load_prepared(place)
+        except StorageUnavailable as error:
+            if time.monotonic() > deadline:
+                raise NodeUnfit(f"({platform.node()}) has no data: {str(error).rstrip('.')}") from error
+        time.sleep(PAUSE_S)

@@ -11,12 +11,11 @@ from ray import tune
 from sn7.config import TrainConfig
 from sn7.errors import ModelInvalid
 from sn7.folds import Split
-from sn7.prepared import load_prepared
 from sn7.train import EpochMetrics, read_history, read_result, train
 from sweep.fence import claim, newest, require_newest
 from sweep.notice import Notice, Taken, own_notice
 from sweep.stopping import StopFile
-from sweep.terms import require_met
+from sweep.terms import fetch_prepared, require_met
 from sweep.usage import Usage, keep_to_share, place
 
 __all__ = [
@@ -144,7 +143,7 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
     tune.report({**objective.result(), "place": place(), "past": past})
 
     train_config = TrainConfig.from_dict(fields, base=job.base)
-    prepared = load_prepared(job.prepared)
+    prepared = fetch_prepared(str(job.prepared))
     urgent = Urgent(StopFile(job.results), own_notice())
     for index, split in enumerate(job.splits):
         out = folders[index]

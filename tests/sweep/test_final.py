@@ -1,12 +1,14 @@
 """How a final scene is predicted: in the way that the ensemble's rules were tuned for."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from brightness import Brightness, mean_probs, write_month
 
 from sn7.catalog import read_scene
-from sweep.final import _predict_scene
+from sn7.storage import local
+from sweep.final import _predict_scene, _reached
 
 NAME = "L15-0331E-1257N_1327_3160_13"
 
@@ -37,3 +39,22 @@ def test_months_that_cannot_be_pooled_are_predicted_alone(tmp_path: Path, monkey
     report = _predict_scene(tmp_path, read_scene(tmp_path / NAME), tmp_path / "out")
     assert len(report.written) == 1 and len(report.skipped) == 2
     assert "is not pooled over its months" in report.skipped[1]
+
+
+def test_a_machine_without_the_drivers_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a data set at a URL it fetches the final scenes for itself; a folder is looked for where the driver has it."""
+    published = tmp_path / "published"
+    write_month(published / "test_public" / NAME, "2018_01", 51)
+    (published / "train").mkdir()
+    (published / "train" / "large").write_text("not needed")
+    url = f"file://{published}"
+    monkeypatch.setenv("SN7_CACHE", str(tmp_path / "driver"))
+    scene = read_scene(local(url) / "test_public" / NAME)
+    assert _reached(scene, url) == scene
+    shutil.rmtree(tmp_path / "driver")
+    assert _reached(scene, str(published)) == scene
+    monkeypatch.setenv("SN7_CACHE", str(tmp_path / "node"))
+    here = _reached(scene, url)
+    assert here.name == scene.name and [image.name for image in here.images] == [image.name for image in scene.images]
+    assert here.images[0].path.is_relative_to(tmp_path / "node") and here.images[0].path.exists()
+    assert not list((tmp_path / "node").rglob("large"))

@@ -29,7 +29,7 @@ RunOn = Callable[["Cluster"], list[str]]
 def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
     """Return a training of four epochs, for which neither a GPU nor data are asked."""
     monkeypatch.setattr("sweep.fits.keep_to_share", lambda: None)
-    monkeypatch.setattr("sweep.fits.load_prepared", lambda place: None)
+    monkeypatch.setattr("sweep.fits.fetch_prepared", lambda place: None)
     monkeypatch.setattr("sweep.fits.own_notice", lambda: Notice("none"))
     return Fit(0, "fold 0", 0, TrainConfig(epochs=EPOCHS), Split("fold0", ("a",), ("b",)), tmp_path / "out", "last")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sn7.errors import NodeUnfit
+from sn7.errors import NodeUnfit, PreparedInvalid, StorageUnavailable
 from sn7.prepared import Prepared
-from sweep.terms import MARK, Terms, code_version, make_terms, require_met, shipped
+from sweep.terms import MARK, Terms, code_version, fetch_prepared, make_terms, require_met, shipped
 
 Meet = Callable[[Terms], None]
 
@@ -65,6 +65,38 @@ def test_other_data_is_named(terms: Terms, meet: Meet, make_prepared: Callable[.
     ):
         meet(replace(terms, prepared=other))
     meet(replace(terms, prepared="s3://bucket/prepared#" + "0" * 64))
+
+
+def test_final_scenes_that_are_not_there(terms: Terms, meet: Meet, tmp_path: Path) -> None:
+    """Of a data set in a folder of the driver's own: told before anything is trained, and not in the end."""
+    (tmp_path / "here").mkdir()
+    meet(replace(terms, final=(str(tmp_path / "here"),)))
+    with pytest.raises(
+        NodeUnfit, match=r"does not see .*/there, one of 2 final scenes .*: put the data set on the file"
+    ):
+        meet(replace(terms, final=(str(tmp_path / "here"), str(tmp_path / "there"))))
+
+
+def test_data_that_one_machine_cannot_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a moment: it tries again. For longer: the machine cannot take part, and its trial has not failed."""
+    answers: list[Prepared | Exception] = [StorageUnavailable("s3://b cannot be reached."), Prepared(Path(), (), "f")]
+
+    def load(place: str) -> Prepared:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("sweep.terms.load_prepared", load)
+    monkeypatch.setattr("sweep.terms.PAUSE_S", 0.0)
+    assert fetch_prepared("s3://b#f").fingerprint == "f"
+    answers.append(StorageUnavailable("s3://b cannot be reached."))
+    monkeypatch.setattr("sweep.terms.FETCH_S", -1.0)
+    with pytest.raises(NodeUnfit, match=r"has no data: s3://b cannot be reached$"):
+        fetch_prepared("s3://b#f")
+    answers.append(PreparedInvalid("another set"))
+    with pytest.raises(PreparedInvalid):
+        fetch_prepared("s3://b#f")
 
 
 def test_only_code_is_shipped(terms: Terms) -> None:

@@ -2,9 +2,12 @@ from pathlib import Path
 
 import pytest
 
+from sn7.config import TrainConfig
+from sn7.errors import NodeUnfit, StorageUnavailable
+from sn7.folds import Split
 from sn7.train import EpochMetrics
 from sweep.stopping import StopFile
-from sweep.trial import Objective, Urgent, past_epochs, split_folder
+from sweep.trial import Job, Objective, Urgent, past_epochs, run_trial, split_folder
 
 
 def _epoch(epoch: int, dice: float) -> EpochMetrics:
@@ -46,3 +49,19 @@ def test_an_epoch_is_kept_if_that_was_asked_for(tmp_path: Path) -> None:
     stop.request()
     assert not urgent.kept
     assert urgent() and urgent.kept
+
+
+def test_a_machine_that_cannot_reach_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot take part; the trial has not failed, and has its attempt's folder."""
+
+    def load(place: str) -> None:
+        raise StorageUnavailable("s3://bucket/prepared cannot be reached.")
+
+    for name in ("keep_to_share", "place", "tune.report"):
+        monkeypatch.setattr(f"sweep.trial.{name}", lambda *given: None)
+    monkeypatch.setattr("sweep.terms.load_prepared", load)
+    monkeypatch.setattr("sweep.terms.FETCH_S", -1.0)
+    job = Job(tmp_path, "s3://bucket/prepared", TrainConfig(), (Split("fold0", ("a",), ("b",)),))
+    with pytest.raises(NodeUnfit, match="cannot be reached"):
+        run_trial({"trial": 7, "attempt": 2}, job)
+    assert job.folder(7, 0).name == "fold0.attempt-2"
