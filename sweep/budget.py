@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 
 from sweep.cluster import capacity
+from sweep.growth import NODE_TYPE
 from sweep.study import Study
 
 __all__ = ["Budget", "Spent", "node_type", "price"]
@@ -38,7 +39,7 @@ class Spent:
 
 def node_type(node: Mapping[str, Any]) -> str:
     """Return the type of a node of `ray.nodes()`: its name in the cluster file, or "default"."""
-    return str(node.get("Labels", {}).get("ray.io/node-group") or "default")
+    return str(node.get("Labels", {}).get(NODE_TYPE) or "default")
 
 
 def price(prices: Mapping[str, float], kind: str) -> float:

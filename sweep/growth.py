@@ -13,11 +13,15 @@ import psutil
 import ray
 import yaml
 
-__all__ = ["coming", "wait_for_minimum", "workers_of"]
+__all__ = ["NODE_TYPE", "coming", "wait_for_minimum", "workers_of"]
 
+NODE_TYPE = "ray.io/node-group"
+"""Label of a node that holds the name of its type in the cluster file."""
 WAIT_SECONDS = 600.0
 """A machine that has to boot and to install the environment takes about half of it."""
 LOOK_SECONDS = 2.0
+MAX_WORKERS = 2
+"""What Ray takes for `max_workers` where a cluster file has none."""
 
 
 def coming() -> list[dict[str, Any]]:
@@ -30,12 +34,12 @@ def coming() -> list[dict[str, Any]]:
 
 def workers_of(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the worker nodes of a cluster file, as many as `max_workers` allows, those of higher priority first."""
-    types = [kind for name, kind in _node_types(cluster).items() if name != cluster["head_node_type"]]
-    types.sort(key=lambda kind: -kind.get("priority", 0))
-    most = cluster.get("max_workers", 0)
+    types = [(name, kind) for name, kind in _node_types(cluster).items() if name != cluster["head_node_type"]]
+    types.sort(key=lambda pair: -pair[1].get("priority", 0))
+    most = cluster.get("max_workers", MAX_WORKERS)
     nodes = [
-        {"Alive": True, "Resources": kind.get("resources", {})}
-        for kind in types
+        {"Alive": True, "Resources": kind.get("resources", {}), "Labels": {NODE_TYPE: name}}
+        for name, kind in types
         for _ in range(kind.get("max_workers", most))
     ]
     return nodes[:most]
@@ -50,6 +54,8 @@ def wait_for_minimum() -> None:
             print(f"waiting for the cluster: {there} of {wanted} workers are there", file=sys.stderr)
             told = there
         time.sleep(LOOK_SECONDS)
+    if there < wanted:
+        print(f"warning: {there} of {wanted} workers are there after {WAIT_SECONDS:g} s; going on", file=sys.stderr)
 
 
 def _workers(nodes: Sequence[Mapping[str, Any]]) -> int:

@@ -1,5 +1,6 @@
 """How trials are packed onto the nodes of the connected cluster: the share of a GPU for each, and what it costs."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from sn7.files import read_json, write_json
 from sweep.budget import node_type
 from sweep.cluster import capacity, has_gpus, require_capacity
 from sweep.forecast import Prediction, describe_preflight, predict_cost
+from sweep.growth import coming
 from sweep.plan import Plan
 from sweep.preflight import Preflight, cases, gpu_share, load_preflight, preflight
 from sweep.study import Resources
@@ -41,26 +43,27 @@ def preflight_text(plan: Plan, results: Path) -> str:
     share = gpu_share(measured.costs) if resources.auto else float(resources.gpu)
     packed = _with_share(plan, share)
     require_capacity(packed.study)
-    at_once = capacity(packed.study, ray.nodes())
-    prediction = _prediction(packed, measured, at_once)
+    nodes, grown = ray.nodes(), coming()
+    at_once = max(1, capacity(packed.study, nodes), capacity(packed.study, grown))
+    node = _node([*nodes, *grown], "GPU" if share else "CPU")
+    prediction = _prediction(packed, measured, at_once, node)
     forecast = {"seconds_per_epoch": prediction.seconds_per_epoch, "price_per_hour": prediction.price_per_hour}
     write_json(results / FORECAST, forecast)
     return describe_preflight(measured, prediction, share, at_once)
 
 
-def _prediction(plan: Plan, measured: Preflight, at_once: int) -> Prediction:
-    """Return what the study takes on this cluster, `at_once` trials side by side; the plan has a share of a GPU."""
+def _prediction(plan: Plan, measured: Preflight, at_once: int, node: Mapping[str, Any]) -> Prediction:
+    """Return what the study takes, `at_once` trials side by side on nodes like this; the plan has a share of a GPU."""
     share, cpu = float(plan.study.resources.gpu), plan.study.resources.cpu
-    node = _node(share > 0)
-    there = node["Resources"]
-    of_node = max(cpu / there.get("CPU", cpu), share / there["GPU"] if share else 0.0)
+    has = node["Resources"]
+    of_node = max(cpu / has.get("CPU", cpu), share / has.get("GPU", share) if share else 0.0)
     return predict_cost(plan, measured, share, at_once, min(1.0, of_node), node_type(node))
 
 
-def _node(gpu: bool) -> dict[str, Any]:
-    """Return a node that trials can run on, as ray.nodes() has it."""
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU" if gpu else "CPU")]
-    return dict(nodes[0])
+def _node(nodes: Iterable[Mapping[str, Any]], resource: str) -> Mapping[str, Any]:
+    """Return the first node that has a resource, as ray.nodes() has it; one without a name where all have gone."""
+    there = (node for node in nodes if node["Alive"] and node["Resources"].get(resource))
+    return next(there, {"Resources": {}})
 
 
 def measured_cost(plan: Plan, results: Path) -> dict[str, float] | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from tqdm import tqdm
 
 from sn7.config import TrainConfig
@@ -20,6 +21,7 @@ from sn7.errors import ResultsConflict, Sn7Error, StudyInvalid
 from sn7.files import read_json, write_json
 from sn7.measure import BatchCost, device_name, measure_batch
 from sweep.cluster import capacity, has_gpus, require_capacity
+from sweep.failures import MACHINE_DIED
 from sweep.plan import Plan
 from sweep.study import Resources, Study
 
@@ -37,6 +39,8 @@ FILE = "preflight.json"
 USABLE = 0.9
 """Share of a GPU's memory that trainings are packed into; the rest is for what a few steps did not show."""
 MOST_PER_GPU = 8
+MOST_LOST = 3
+"""Machines that may go away under one measurement: more of them are its own doing."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def run_preflight(plan: Plan) -> list[BatchCost]:
     """Measure each case on the connected cluster, one after the other, each in a process of its own.
 
     It has a whole GPU where trials train on one, else the CPUs of a trial. A case that raises, or whose process is
-    killed, does not fit, for that reason, and the others go on.
+    killed, does not fit, for that reason, and the others go on. Where its machine goes away, it is measured on another.
     """
     task = _task(plan.study, _measure)
     costs = []
@@ -104,7 +108,7 @@ def run_preflight(plan: Plan) -> list[BatchCost]:
     with tqdm(total=len(todo), unit=" cases", desc="preflight", disable=None) as bar:
         for config in todo:
             bar.set_postfix_str(f"{config.encoder}, {config.tile_size} px, {config.batch_size} tiles")
-            costs.append(_cost(task.remote(config), config))
+            costs.append(_cost(task, config))
             bar.update()
     return costs
 
@@ -122,7 +126,7 @@ def _task(study: Study, function: Any) -> Any:
 
 def _describe_device(study: Study) -> tuple[str, str]:
     """Return the name of the device that trials run on, and torch's version there."""
-    found: tuple[str, str] = ray.get(_task(study, _device).remote())
+    found: tuple[str, str] = _ask(_task(study, _device))
     return found
 
 
@@ -137,14 +141,22 @@ def _measure(config: TrainConfig) -> BatchCost:
         return _unfit(config, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
-def _cost(reference: ray.ObjectRef, config: TrainConfig) -> BatchCost:
+def _cost(task: Any, config: TrainConfig) -> BatchCost:
     try:
-        cost: BatchCost = ray.get(reference)
-    except ray.exceptions.RayTaskError:
-        raise  # a fault of this program
-    except ray.exceptions.RayError as error:
+        cost: BatchCost = _ask(task, config)
+    except (OutOfMemoryError, WorkerCrashedError) as error:
         return _unfit(config, f"the process was killed ({type(error).__name__})")
     return cost
+
+
+def _ask(task: Any, *given: Any) -> Any:
+    """Return what a task returns, asked again where its machine has gone. Raises what Ray does, in the end that too."""
+    for _ in range(MOST_LOST):
+        try:
+            return ray.get(task.remote(*given))
+        except MACHINE_DIED as error:
+            print(f"warning: a node has gone ({type(error).__name__}); another one measures", file=sys.stderr)
+    return ray.get(task.remote(*given))
 
 
 def _unfit(config: TrainConfig, reason: str) -> BatchCost:

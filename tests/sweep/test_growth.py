@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from sweep import growth
+from sweep.budget import node_type
 
 CLUSTER = {
     "max_workers": 5,
@@ -21,10 +22,12 @@ CLUSTER = {
 
 
 def test_workers_are_counted_up_to_the_limit() -> None:
-    """Those of higher priority first, then as many as max_workers leaves; the head is none."""
+    """Those of higher priority first, then as many as max_workers leaves, two by Ray's default; the head is none."""
     resources = [node["Resources"] for node in growth.workers_of(CLUSTER)]
     assert resources == [{"CPU": 8, "GPU": 1}] * 3 + [{"CPU": 4, "GPU": 1}] * 2
     assert growth.workers_of({}) == []
+    unlimited = {name: value for name, value in CLUSTER.items() if name != "max_workers"}
+    assert [node_type(node) for node in growth.workers_of(unlimited)] == ["spot", "spot"]
 
 
 @pytest.fixture
@@ -67,9 +70,12 @@ def test_workers_that_are_promised_are_waited_for(
     assert next(looks, None) is None
 
 
-def test_workers_that_never_come_are_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spot market may have none: the study begins with what is there, or says that it cannot."""
+def test_workers_that_never_come_are_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A spot market may have none: the study begins with what is there, and says so."""
     monkeypatch.setattr("sweep.growth._cluster_file", lambda: CLUSTER)
     monkeypatch.setattr("sweep.growth.ray.nodes", list)
     monkeypatch.setattr("sweep.growth.WAIT_SECONDS", 0.0)
     growth.wait_for_minimum()
+    assert capsys.readouterr().err == "warning: 0 of 1 workers are there after 0 s; going on\n"

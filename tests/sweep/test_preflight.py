@@ -1,10 +1,21 @@
+import json
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+    RuntimeEnvSetupError,
+    WorkerCrashedError,
+)
 
 from sn7.config import TrainConfig
 from sn7.errors import ResultsConflict, StudyInvalid
@@ -14,6 +25,8 @@ from sn7.prepared import Prepared
 from sweep import preflight as module
 from sweep.cluster import start_ray, stop_ray
 from sweep.forecast import describe_preflight, predict_cost
+from sweep.growth import NODE_TYPE
+from sweep.packing import preflight_text
 from sweep.plan import Plan
 from sweep.preflight import (
     Preflight,
@@ -24,7 +37,7 @@ from sweep.preflight import (
     run_preflight,
     save_preflight,
 )
-from sweep.study import Study
+from sweep.study import Resources, Study
 from sweep.studyfile import load_study
 
 GIB = 1024.0
@@ -256,6 +269,74 @@ def test_a_measured_study_is_not_measured_again(
     assert len(measurements) == 4
 
 
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        ([], ""),
+        ([NodeDiedError("gone"), NodeDiedError("gone"), LocalRayletDiedError()], ""),
+        ([NodeDiedError("gone"), WorkerCrashedError()], "the process was killed (WorkerCrashedError)"),
+        ([OutOfMemoryError("full")], "the process was killed (OutOfMemoryError)"),
+        ([NodeDiedError("gone")] * 4, None),
+        ([RuntimeEnvSetupError("no network")], None),
+    ],
+)
+def test_only_what_a_case_does_itself_is_kept_of_it(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[RayError], reason: str | None
+) -> None:
+    """Not that a machine went away, with which the others of the study would be packed: another one measures."""
+    left = list(errors)
+
+    def get(answer: BatchCost) -> BatchCost:
+        if left:
+            raise left.pop(0)
+        return answer
+
+    task = SimpleNamespace(remote=lambda config: FITS)
+    monkeypatch.setattr(module, "_describe_device", lambda study: ("L4", "2.11.0"))
+    monkeypatch.setattr(module, "_task", lambda study, function: task)
+    monkeypatch.setattr("sweep.preflight.ray.get", get)
+    if reason is None:
+        with pytest.raises(type(errors[0])):
+            preflight(plan, tmp_path)
+        assert load_preflight(tmp_path) is None
+    else:
+        (cost,) = preflight(plan, tmp_path).costs
+        assert (cost.reason, cost.fits) == (reason, not reason)
+
+
+@pytest.mark.parametrize(
+    ("there", "later", "at_once", "price"),
+    [
+        ([], [("spot", 8)] * 3, 6, 4.0),  # measured on one that has gone since
+        ([("spot", 4)], [("spot", 8)] * 3, 6, 8.0),
+        ([("desk", 8)] * 4, [], 8, 1.0),
+        ([], [], 1, 8.0),  # a cluster that does not grow has just lost all
+    ],
+)
+def test_the_forecast_is_of_the_grown_cluster(
+    plan: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    there: list[tuple[str, int]],
+    later: list[tuple[str, int]],
+    at_once: int,
+    price: float,
+) -> None:
+    """Of as many trials as it will run, whatever machines are there now, at the price of those."""
+
+    def nodes(described: list[tuple[str, int]]) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": {"CPU": cpu}, "Labels": {NODE_TYPE: kind}} for kind, cpu in described]
+
+    study = replace(plan.study, resources=Resources(0.0, 4), prices={"spot": 8.0, "desk": 2.0})
+    plan = replace(plan, study=study)
+    monkeypatch.setattr("sweep.packing.preflight", lambda plan, results, again: _measured(plan, FITS))
+    monkeypatch.setattr("sweep.packing.require_capacity", lambda study: None)
+    monkeypatch.setattr("sweep.packing.ray.nodes", lambda: nodes(there))
+    monkeypatch.setattr("sweep.packing.coming", lambda: nodes(later))
+    assert f"gpu = 0: {at_once} at once on the cluster" in preflight_text(plan, tmp_path)
+    assert json.loads((tmp_path / "forecast.json").read_text())["price_per_hour"] == price
+
+
 @pytest.mark.slow
 def test_on_a_real_cluster(plan: Plan, tmp_path: Path) -> None:
     """A case is measured in a process of its own; a killed process, and one that raises, stop no other."""
@@ -270,8 +351,7 @@ def test_on_a_real_cluster(plan: Plan, tmp_path: Path) -> None:
         def kill(config: TrainConfig) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        reference = module._task(study, kill).remote(study.base)
-        assert module._cost(reference, study.base).reason.startswith("the process was killed (")
+        assert module._cost(module._task(study, kill), study.base).reason.startswith("the process was killed (")
         # One tile of 32 px ends as a single pixel, which batch normalisation cannot train on.
         single = replace(plan, study=replace(study, train={**study.train, "batch_size": 1}))
         assert [(cost.fits, cost.largest_batch) for cost in run_preflight(single)] == [(False, 0)]
