@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import io
 import json
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -142,9 +141,10 @@ def _short(scene: str) -> str:
 def _outcome(place: Place, recipe: str, seed: int, rates: tuple[float, float], seconds: float, folder: Path) -> Outcome:
     """Train once, and judge."""
     config = replace(RECIPES[recipe], seed=seed)
-    tiles = training_tiles(place.prepared, place.split.training, config)
-    judged = validation_tiles(place.prepared, place.split.validation, config)
-    epochs = max(1, int(seconds / (len(tiles) / rates[0] + len(judged) / rates[1])))
+    tiles = len(training_tiles(place.prepared, place.split.training, config))
+    steps = max(1, tiles // config.batch_size)  # of an epoch: a last batch that is not full is left out
+    judged = len(validation_tiles(place.prepared, place.split.validation, config))
+    epochs = max(1, int(seconds / (min(tiles, steps * config.batch_size) / rates[0] + judged / rates[1])))
     out = folder / f"{place.name}-{recipe}-{seed}"
     started = time.monotonic()
     with contextlib.redirect_stderr(io.StringIO()):
@@ -158,7 +158,7 @@ def _outcome(place: Place, recipe: str, seed: int, rates: tuple[float, float], s
         recipe,
         seed,
         epochs,
-        epochs * math.ceil(len(tiles) / config.batch_size),
+        epochs * steps,
         took,
         curve.counts(threshold).dice,
         curve.counts(0.5).dice,
