@@ -20,6 +20,8 @@ __all__ = ["Predictor", "predict_array", "predict_strips"]
 Outputs = npt.NDArray[np.float32]
 Rows = Callable[[int, int], npt.NDArray[np.uint8]]
 """Called as read(first row, row after the last); returns uint8 (3, rows, width)."""
+PIECE = 1 << 20
+"""Pixels of outputs that are handed on at a time, about: more are no faster, and each step after takes its copy."""
 
 
 class Predictor(Protocol):
@@ -63,7 +65,7 @@ def predict_strips(
 
     `overlap` is the share of a window's side, 0 to 0.5, that neighbouring windows have in common at least;
     `batch_size` is the number of windows that go through the network at once, of one row of windows or of several.
-    Held in memory are a few arrays of the height of these rows by the image's width, whatever its height.
+    Held in memory are the outputs of one row of windows, whatever the image's height.
     """
     fade, scale = int(predictor.window * overlap), predictor.scale
     tops, tall = _layout(height, predictor.window, fade)
@@ -76,18 +78,20 @@ def predict_strips(
 
     row_shares = _shares(scale * tops, scale * tall, scale * fade)
     column_shares = _shares(scale * lefts, scale * wide, scale * fade)
+    windows = _windows(map(band, tops.tolist()), lefts - lefts[0], wide, predictor, batch_size)
     inner = slice(-scale * lefts[0], scale * (width - lefts[0]))
-    unfinished = np.zeros((predictor.channels, scale * tall, scale * width), np.float32)
-    for index, blended in enumerate(
-        _bands(map(band, tops.tolist()), lefts, wide, column_shares, predictor, batch_size)
-    ):
-        top = scale * int(tops[index])  # the row, of the outputs' grid, that `unfinished` begins with
-        unfinished += row_shares[index][:, None] * blended[:, :, inner]
+    rows = max(PIECE // (scale * width) // scale, 1) * scale
+    unfinished = np.zeros((predictor.channels, scale * tall, scale * len(columns)), np.float32)
+    for index, top in enumerate(scale * tops):  # the row, of the outputs' grid, that `unfinished` begins with
+        for left, share in zip(scale * (lefts - lefts[0]), column_shares, strict=True):
+            unfinished[:, :, left : left + scale * wide] += row_shares[index][:, None] * share * next(windows)
         done = scale * (tall if index == len(tops) - 1 else int(tops[index + 1] - tops[index]))
-        strip = unfinished[:, max(-top, 0) : min(done, scale * height - top)]
-        if strip.shape[1]:  # none where the next window starts before the image does
-            yield max(top, 0), strip.clip(0, 1)  # rounding of the shares may lead out by 1e-7
-        unfinished = np.concatenate([unfinished[:, done:], np.zeros_like(unfinished[:, :done])], axis=1)
+        first = max(-int(top), 0)
+        finished = unfinished[:, first : min(done, scale * height - top), inner]
+        for row in range(0, finished.shape[1], rows):  # none where the next window starts before the image does
+            yield int(top) + first + row, finished[:, row : row + rows].clip(0, 1)  # rounding may lead out by 1e-7
+        unfinished[:, : scale * tall - done] = unfinished[:, done:]
+        unfinished[:, scale * tall - done :] = 0
 
 
 def predict_array(
@@ -99,33 +103,17 @@ def predict_array(
     return np.concatenate([outputs[0] for _, outputs in strips])
 
 
-def _bands(
+def _windows(
     bands: Iterator[npt.NDArray[np.uint8]],
     lefts: npt.NDArray[np.int64],
     wide: int,
-    shares: list[npt.NDArray[np.float32]],
     predictor: Predictor,
     batch_size: int,
 ) -> Iterator[Outputs]:
-    """Yield the outputs (channels, h, w) of rows of windows, uint8 (3, h, w), each blended from left to right."""
-    together = max(1, batch_size // len(lefts))
-    while group := list(islice(bands, together)):
-        windows = np.stack([band[:, :, left : left + wide] for band in group for left in lefts - lefts[0]])
-        parts = [
-            predictor.outputs(torch.from_numpy(windows[first : first + batch_size])).numpy()
-            for first in range(0, len(windows), batch_size)
-        ]
-        outputs = np.concatenate(parts).reshape(len(group), len(lefts), *parts[0].shape[1:])
-        yield from (_blended(row, predictor.scale * (lefts - lefts[0]), shares) for row in outputs)
-
-
-def _blended(outputs: Outputs, lefts: npt.NDArray[np.int64], shares: list[npt.NDArray[np.float32]]) -> Outputs:
-    """Return windows (n, channels, h, w) of one row as one array (channels, h, width of all)."""
-    _, channels, tall, wide = outputs.shape
-    blended = np.zeros((channels, tall, int(lefts[-1]) + wide), np.float32)
-    for window, left, share in zip(outputs, lefts.tolist(), shares, strict=True):
-        blended[:, :, left : left + wide] += share * window
-    return blended
+    """Yield the outputs (channels, h, w) of the windows of rows of them, uint8 (3, h, w), each from left to right."""
+    windows = (band[:, :, left : left + wide] for band in bands for left in lefts)
+    while batch := list(islice(windows, batch_size)):
+        yield from predictor.outputs(torch.from_numpy(np.stack(batch))).numpy()
 
 
 def _layout(length: int, window: int, fade: int) -> tuple[npt.NDArray[np.int64], int]:

@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -100,6 +101,34 @@ def test_strips_come_once_in_order_from_few_rows(height: int) -> None:
         next_row += len(probs)
     assert next_row == height
     assert all(0 <= first < last <= height and last - first <= 64 for first, last in reads)
+
+
+class Fine(FakePredictor):
+    """Three outputs on a grid three times as fine: the red channel in all of them."""
+
+    channels, scale = 3, 3
+
+    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return them, in memory of their own."""
+        return super().outputs(batch).repeat_interleave(3, 2).repeat_interleave(3, 3).repeat(1, 3, 1, 1)
+
+
+def test_memory_is_that_of_one_row_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a wide image on a fine grid, little more is held at any time than the outputs of a row of windows."""
+    monkeypatch.setattr("sn7.windows.PIECE", 1 << 16)
+    rgb = random_rgb(200, 3000)
+    row = 3 * 4 * (3 * 64) * (3 * 3000)
+    found = np.zeros(3 * 200, np.float32)  # the first column
+    tracemalloc.start()
+    try:
+        for first, outputs in predict_strips(lambda a, b: rgb[:, a:b], 200, 3000, Fine(64, red)):
+            assert outputs.shape[0] == 3 and outputs.shape[1] % 3 == 0 and outputs.shape[2] == 9000
+            found[first : first + outputs.shape[1]] = outputs[2, :, 0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(found, rgb[0, :, 0].repeat(3) / 255, atol=1e-6)
+    assert row <= peak < 1.4 * row
 
 
 def test_small_image_takes_a_small_window() -> None:
