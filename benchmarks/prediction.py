@@ -215,7 +215,7 @@ def memory(folder: Path, rows: int) -> dict[str, float]:
     grid = {"height": rows, "width": LARGE, "crs": "EPSG:32631", "transform": rasterio.Affine(3, 0, 4e5, 0, -3, 5e6)}
     layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
     with (
-        rasterio.Env(GDAL_CACHEMAX=64),
+        rasterio.Env(GDAL_CACHEMAX=64 << 20),
         rasterio.open(large, "w", driver="GTiff", count=3, dtype="uint8", **grid, **layout) as target,
     ):
         for row in range(0, rows, 1024):

@@ -14,9 +14,9 @@ from sn7.predict.raw import RawOutputs
 __all__ = ["write_cog"]
 
 BLOCK = 512
+ROWS = 64
+"""Of a block of the copy without compression: whole blocks of the image's width are held while they are written."""
 BANDS = ("probs", "boundary", "contact")
-CACHE_MB = 128
-"""What GDAL may keep of the files it is at work on; it would take 5 % of the machine's memory."""
 LAYOUT = {
     "BLOCKSIZE": BLOCK,
     "COMPRESS": "DEFLATE",
@@ -32,7 +32,7 @@ def write_cog(raw: RawOutputs, path: Path, tags: Mapping[str, str | float], scra
     `scratch` is a folder for a copy without compression, on the way. Raises DiskFull.
     """
     plain = scratch / "plain.tif"
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), atomic_file(path) as temporary:
+    with atomic_file(path) as temporary:
         _write_plain(raw, plain, tags)
         rasterio.shutil.copy(plain, temporary, driver="COG", **LAYOUT)
         plain.unlink()
@@ -42,11 +42,11 @@ def write_cog(raw: RawOutputs, path: Path, tags: Mapping[str, str | float], scra
 def _write_plain(raw: RawOutputs, path: Path, tags: Mapping[str, str | float]) -> None:
     height, width = raw.shape
     grid = {"height": height, "width": width, "crs": raw.crs, "transform": raw.transform}
-    layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band", "BIGTIFF": "IF_SAFER"}
+    layout = {"tiled": True, "blockxsize": BLOCK, "blockysize": ROWS, "interleave": "band", "BIGTIFF": "IF_SAFER"}
     kind = {"driver": "GTiff", "count": raw.channels, "dtype": "float32", "nodata": np.nan}
     with rasterio.open(path, "w", **kind, **grid, **layout) as target:
         row = 0
-        for strip in raw.strips(BLOCK):  # whole blocks, so that none is written twice
+        for strip in raw.strips(ROWS):  # whole blocks, so that none is written twice
             target.write(strip, window=Window(0, row, width, strip.shape[1]))
             row += strip.shape[1]
         target.update_tags(**tags)

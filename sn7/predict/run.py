@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from affine import Affine
 from tqdm import tqdm
 
@@ -18,6 +19,9 @@ from sn7.predict.raw import Outputs, RawOutputs, write_raw
 from sn7.windows import Predictor, predict_strips
 
 __all__ = ["PredictReport", "predict", "predict_image"]
+
+CACHE_MB = 128
+"""What GDAL may keep of the files it is at work on; it would take 5 % of the machine's memory."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,16 @@ def predict(
     jobs = [job for path in inputs for job in jobs_of(path, out)]
     scenes = months_of(jobs, out) if pooling else {}
     check_targets([job for months in scenes.values() for _, job in months] if pooling else jobs)
-    areas = {job.source: ground_km2(job) for job in jobs}
-    run = _Run(predictor, options, areas)
-    with run.bar:
-        if pooling:
-            for scene, months in scenes.items():
-                run.pooled(scene, months, pooling)
-        else:
-            for job in jobs:
-                run.image(job)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB << 20):
+        areas = {job.source: ground_km2(job) for job in jobs}
+        run = _Run(predictor, options, areas)
+        with run.bar:
+            if pooling:
+                for scene, months in scenes.items():
+                    run.pooled(scene, months, pooling)
+            else:
+                for job in jobs:
+                    run.image(job)
     return PredictReport(len(jobs), tuple(run.written), tuple(run.skipped), tuple(run.warnings), run.km2)
 
 
@@ -75,7 +80,8 @@ def predict_image(
     job = Job(source, out, udm)
     check_targets([job])
     run = _Run(predictor, options or MapOptions(), {source: 0.0}, quiet=True)
-    run.image(job)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_MB << 20):
+        run.image(job)
     return run.written[0] if run.written else None
 
 

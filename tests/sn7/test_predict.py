@@ -11,6 +11,7 @@ from affine import Affine
 from brightness import Brightness
 from disk import needs_root, small_disk
 from PIL import Image
+from rasterio.env import get_gdal_config
 from rio_cogeo import cog_validate
 
 from sn7.errors import DataMissing, DiskFull, ImageUnreadable, MonthsInvalid, ResultsConflict
@@ -354,6 +355,34 @@ def test_an_image_is_read_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(rasterio.io.DatasetReader, "read", watched)
     assert predict_image(Brightness(), source, tmp_path / "out") is not None
     assert len(heights) > 10 and max(heights) <= 512  # the rows that are looked at for valid pixels
+
+
+class Watching(Brightness):
+    """A predictor that writes down how much GDAL may keep of its files meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caches: list[int] = []
+
+    def outputs(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the outputs."""
+        self.caches.append(get_gdal_config("GDAL_CACHEMAX"))
+        return super().outputs(batch)
+
+
+def test_gdal_keeps_little_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """128 MiB from the first row that is read to the last that is copied, in place of a share of the machine's RAM."""
+    watching, copy = Watching(), rasterio.shutil.copy
+
+    def watched(*args, **options):  # type: ignore[no-untyped-def]
+        watching.caches.append(get_gdal_config("GDAL_CACHEMAX"))
+        return copy(*args, **options)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", watched)
+    source = write_tif(tmp_path / "a.tif", bands())
+    predict(watching, [source], tmp_path / "one")
+    predict_image(watching, source, tmp_path / "two")
+    assert len(watching.caches) > 2 and set(watching.caches) == {128 << 20}
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs the real fragments in ../shared/data/sn7_mini")
