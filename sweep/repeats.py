@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from scipy.special import stdtrit
+
 from sn7.folds import Split
 from sn7.train import read_result
 from sweep.budget import Budget
@@ -76,22 +78,39 @@ def spread(values: Sequence[float]) -> float:
 def noise_sentence(values: Mapping[int, Sequence[float]]) -> str:
     """Return whether the first two trials, by mean Dice over their seeds, lie inside the noise of the seeds.
 
-    They do where their means differ by less than twice the standard error of the difference. Empty where there are
-    fewer than two trials of two seeds.
+    They do unless their means differ by more than Welch's t-test allows for at 5 %. Empty where there are fewer than
+    two trials of two seeds.
     """
     known = {trial: dice for trial, dice in values.items() if len(dice) > 1}
     if len(known) < 2:
         return ""
     first, second = sorted(known, key=lambda trial: -fmean(known[trial]))[:2]
     difference = fmean(known[first]) - fmean(known[second])
-    error = sum(spread(known[trial]) ** 2 / len(known[trial]) for trial in (first, second)) ** 0.5
+    noise = _noise(known[first], known[second])
     told = (
         "they lie inside the noise, so nothing says that the first is the better one"
-        if difference < 2 * error
+        if difference <= noise
         else "more than the noise"
     )
     return (
-        f"Over {len(known[first])} seeds trial {first} has Dice {fmean(known[first]):.3f} ± {spread(known[first]):.3f} "
-        f"and trial {second} {fmean(known[second]):.3f} ± {spread(known[second]):.3f}: {told} (they differ by "
-        f"{difference:.3f}, twice the standard error of that is {2 * error:.3f})."
+        f"Trial {first} has Dice {_over_seeds(known[first])} and trial {second} {_over_seeds(known[second])}: {told} "
+        f"(they differ by {difference:.3f}; equal ones differ by up to {noise:.3f} in 95 of 100 cases)."
     )
+
+
+def _noise(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return by how much two means over seeds may differ where nothing but the seed does, in 95 of 100 cases.
+
+    The error of the difference times Student's quantile, with the degrees of freedom of Welch (1947).
+    """
+    parts = [spread(values) ** 2 / len(values) for values in (first, second)]
+    if not any(parts):
+        return 0.0
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True)
+    )
+    return float(sum(parts) ** 0.5 * stdtrit(freedom, 0.975))
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    return f"{fmean(values):.3f} ± {spread(values):.3f} over {len(values)} seeds"
