@@ -59,17 +59,30 @@ def _history(findings: Findings) -> go.Figure:
 
 def _parallel(findings: Findings, names: list[str]) -> go.Figure:
     figure = visualization.plot_parallel_coordinate(findings.opened, params=names, target_name="Dice")
-    trials = _complete(findings)
+    trials = _in_order_of_lines(findings, names)
     values = [float(trial.value or 0) for trial in trials]
     worst, top = min(values), max(values)
     figure.data = [trace for trace in figure.data if trace.mode == "lines"]  # Dice is the first axis: no colour bar
-    for trial, value, line in zip(trials, values, figure.data, strict=True):  # Optuna draws them in this order
+    for trial, value, line in zip(trials, values, figure.data, strict=True):
         share = (value - worst) / (top - worst or 1)
         (colour,) = sample_colorscale([OTHER_LIGHT, BEST], [share])
         line.update(line={"color": colour, "width": 3.5 if trial.number == findings.best else 1.5}, opacity=1)
         if trial.number == findings.notebook:
             line.update(line={"color": NOTEBOOK, "width": 3.5})
     return figure.update_layout(margin={"t": 10, "l": 40})
+
+
+def _in_order_of_lines(findings: Findings, names: list[str]) -> list[optuna.trial.FrozenTrial]:
+    """Return the complete trials as Optuna draws them: it sorts by fields with numbers to choose from.
+
+    The lines of the same figure with the trials' numbers in place of Dice begin as high as the number is.
+    """
+    numbered = visualization.plot_parallel_coordinate(
+        findings.opened, params=names, target=lambda trial: trial.number, target_name="trial"
+    )
+    heights = [line.y[0] for line in numbered.data if line.mode == "lines"]
+    by_height = dict(zip(sorted(heights), _complete(findings), strict=True))
+    return [by_height[height] for height in heights]
 
 
 def _slices(findings: Findings, names: list[str]) -> go.Figure:

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reported import Study
+
+from sn7.prepared import Prepared
 
 STUDY = """
 [study]
@@ -39,3 +42,11 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def study(make_prepared: Callable[..., Prepared], write_study: Callable[..., Path], tmp_path: Path) -> Study:
+    """Return what makes the findings of a study on four small scenes."""
+    return Study(
+        make_prepared(scenes=4, shape=(96, 96)), write_study({"epochs = 2": "epochs = 3"}), tmp_path / "results"
+    )
