@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -235,8 +234,9 @@ def _publish(
     if plan.study.repeats > 1:
         write_repeats(repeats, results / "repeats.csv")
         tables.append("repeats.csv")
-    probs = partial(mean_probs, candidates[-1].weights, results)
-    examples = out_of_fold_pictures(candidates[-1].scored, probs, plan.prepared)
+    examples = out_of_fold_pictures(
+        candidates[-1].scored, lambda weights, image: mean_probs(weights, results, image), plan.prepared
+    )
     shown = _first_of_each_scene(predicted)
     findings = Findings(
         plan,
