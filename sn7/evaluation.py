@@ -5,15 +5,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
 from torch import Tensor
 
 from sn7.metrics import Counts, ThresholdCurve
 
-__all__ = ["Evaluation", "ValidationCounts", "dice_interval", "evaluate", "gain_interval", "scene_curves"]
+__all__ = [
+    "FEWEST",
+    "Evaluation",
+    "Interval",
+    "ValidationCounts",
+    "by_cluster",
+    "dice_interval",
+    "evaluate",
+    "gain_interval",
+    "scene_curves",
+]
 
+Interval = tuple[float, float] | None
+"""From, to; None where there are fewer units than FEWEST."""
+FEWEST = 6
+"""Units that an interval is told of at least: resampling fewer says little of those that might have been there."""
 RESAMPLES = 2000
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the resampled Dice: a 95 % interval."""
+BEYOND = 0.025
+"""Share of cases on either side of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +47,9 @@ class Evaluation:
 
     scenes: dict[str, dict[str, float]]
     """Dice, IoU, precision and recall of each scene at probs >= 0.5."""
-    dice_low: float
-    dice_high: float
-    """95 % interval of Dice: scenes drawn with replacement, 2,000 times. As wide as scenes are few."""
+    dice_low: float | None
+    dice_high: float | None
+    """95 % interval of Dice over geographic clusters of scenes (see sn7.folds); None where there are too few."""
     threshold: float
     """That of the highest Dice on these very scenes, so a little flattering."""
     threshold_dice: float
@@ -42,8 +57,8 @@ class Evaluation:
     """Of footprints rasterised at 4 × and averaged back: more than the pixels of the labels allow is luck."""
 
     def metrics(self) -> dict[str, float]:
-        """Return the interval, the best threshold and its Dice, and the ceiling, by name."""
-        return {name: value for name, value in vars(self).items() if name != "scenes"}
+        """Return the interval, if there is one, the best threshold and its Dice, and the ceiling, by name."""
+        return {name: value for name, value in vars(self).items() if name != "scenes" and value is not None}
 
 
 def scene_curves(counts: ValidationCounts, scenes: list[str]) -> dict[str, ThresholdCurve]:
@@ -54,10 +69,15 @@ def scene_curves(counts: ValidationCounts, scenes: list[str]) -> dict[str, Thres
     }
 
 
-def evaluate(curves: Mapping[str, ThresholdCurve], ceiling: Counts, seed: int) -> Evaluation:
-    """Return what the threshold curves of validation scenes say; `seed` is that of the resampling."""
+def evaluate(
+    curves: Mapping[str, ThresholdCurve], ceiling: Counts, clusters: Mapping[str, int], seed: int
+) -> Evaluation:
+    """Return what the threshold curves of validation scenes say.
+
+    `clusters` are those of `by_cluster`, `seed` is that of the resampling.
+    """
     counts = {scene: curve.counts(0.5) for scene, curve in curves.items()}
-    low, high = dice_interval(list(counts.values()), seed)
+    low, high = dice_interval(by_cluster(counts, clusters), seed) or (None, None)
     together = sum(curves.values(), start=ThresholdCurve.empty())
     threshold = together.best_threshold()
     return Evaluation(
@@ -70,18 +90,34 @@ def evaluate(curves: Mapping[str, ThresholdCurve], ceiling: Counts, seed: int) -
     )
 
 
-def dice_interval(counts: Sequence[Counts], seed: int) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of Dice over units that are drawn with replacement: scenes, or blocks."""
-    low, high = np.percentile(_resampled(counts, seed), INTERVAL)
-    return float(low), float(high)
+def by_cluster(counts: Mapping[str, Counts], clusters: Mapping[str, int]) -> list[Counts]:
+    """Return the counts of each geographic cluster, as sn7.folds.clusters numbers them, in order.
+
+    They are the units of an interval: scenes beside each other share roofs and weather, and are no further evidence.
+    """
+    sums: dict[int, Counts] = {}
+    for scene, count in counts.items():
+        sums[clusters[scene]] = sums.get(clusters[scene], Counts()) + count
+    return [count for _, count in sorted(sums.items())]
 
 
-def gain_interval(new: Sequence[Counts], old: Sequence[Counts], seed: int) -> tuple[float, float]:
+def dice_interval(counts: Sequence[Counts], seed: int) -> Interval:
+    """Return the 95 % bootstrap interval of Dice over units that are drawn with replacement: clusters, or blocks."""
+    return _interval(_resampled(counts, seed), len(counts)) if len(counts) >= FEWEST else None
+
+
+def gain_interval(new: Sequence[Counts], old: Sequence[Counts], seed: int) -> Interval:
     """Return the 95 % bootstrap interval of what Dice gains from `old` to `new`, both of the same units.
 
     Each resample draws the same units for both, so that a unit which is hard for both widens nothing.
     """
-    low, high = np.percentile(_resampled(new, seed) - _resampled(old, seed), INTERVAL)
+    return _interval(_resampled(new, seed) - _resampled(old, seed), len(new)) if len(new) >= FEWEST else None
+
+
+def _interval(resampled: npt.NDArray[np.float64], units: int) -> tuple[float, float]:
+    """Return the percentiles of a 95 % interval, widened for few units as Student's t is (Hesterberg 2015)."""
+    beyond = ndtr(stdtrit(units - 1, BEYOND) * (units / (units - 1)) ** 0.5)
+    low, high = np.quantile(resampled, (beyond, 1 - beyond))
     return float(low), float(high)
 
 

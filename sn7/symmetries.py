@@ -5,9 +5,11 @@ from torch import Tensor
 
 from sn7.windows import Predictor
 
-__all__ = ["Symmetries"]
+__all__ = ["COPIES", "Symmetries"]
 
 TURNS = 4
+COPIES = 2 * TURNS
+"""An image, its mirror image, and both turned."""
 HEIGHT_AND_WIDTH = (-2, -1)
 
 
@@ -29,4 +31,4 @@ class Symmetries:
                 back = back.flip(-1) if mirrored else back
                 total = back.clone() if total is None else total.add_(back)
         assert total is not None
-        return total.div_(2 * TURNS)
+        return total.div_(COPIES)

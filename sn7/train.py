@@ -23,7 +23,7 @@ from sn7.curves import draw_curves
 from sn7.errors import ConfigError, ModelInvalid
 from sn7.evaluation import Evaluation, evaluate, scene_curves
 from sn7.files import read_json, write_json
-from sn7.folds import Split
+from sn7.folds import Split, clusters
 from sn7.history import EpochMetrics, read_rows
 from sn7.loader import TileLoader
 from sn7.metrics import Counts, ThresholdCurve
@@ -105,7 +105,7 @@ def train(
         training_tiles=len(trained.training.tiles),
         validation_tiles=len(trained.validation.tiles),
         sampling=sampling(prepared, split.training, config, len(trained.training.tiles)),
-        evaluation=evaluate(curves, _ceiling(trained.validation), config.seed),
+        evaluation=evaluate(curves, _ceiling(trained.validation), clusters(prepared.centres()), config.seed),
         parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
         seconds=training.seconds,
         continued_after=training.continued_after or 0,

@@ -1,7 +1,7 @@
 """What an ensemble costs whoever predicts with it: models, parameters, megabytes, seconds a km²."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +11,9 @@ from affine import Affine
 
 from sn7.config import TrainConfig
 from sn7.folds import Split
+from sn7.predict.way import Way
 from sn7.prepared import Prepared, PreparedImage
+from sn7.symmetries import COPIES
 from sn7.unet import build_unet
 from sweep.oof import Weights, read_speeds
 from sweep.trial import split_folder
@@ -32,6 +34,12 @@ class Cost:
     """Of their weights on the disk, 10⁶ bytes."""
     seconds_per_km2: float | None
     """On a device as out-of-fold probs were predicted with, window by window; None where that was not measured."""
+
+    def of_way(self, way: str) -> "Cost":
+        """Return the cost where probs are made in this way, as in Predictor.way: pooling costs next to nothing."""
+        if self.seconds_per_km2 is None or not Way.of(way).tta:
+            return self
+        return replace(self, seconds_per_km2=COPIES * self.seconds_per_km2)
 
 
 def costs_of(

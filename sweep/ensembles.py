@@ -68,12 +68,15 @@ class Candidates:
         selected = select(trials, self.plan.folds, self.results, self.plan.prepared)
         return [*found, self.scored(ENSEMBLE, selected)]
 
-    def reweighed(self, candidates: Sequence[Candidate], selection: Selection) -> list[Candidate]:
-        """Return the candidates with another selection as the last one, where it is another one."""
+    def tuned(self, candidates: Sequence[Candidate], selection: Selection, way: str) -> list[Candidate]:
+        """Return the candidates with what tuning has found as the last one: another selection, if it is another one.
+
+        Scores are of plain probs, costs of probs that are made in this `way`.
+        """
         *others, chosen = candidates
-        if selection == chosen.selection:
-            return list(candidates)
-        return [*others, replace(chosen, name="greedy selection"), self.scored(ENSEMBLE, selection)]
+        if selection != chosen.selection:
+            others, chosen = [*others, replace(chosen, name="greedy selection")], self.scored(ENSEMBLE, selection)
+        return [*others, replace(chosen, cost=chosen.cost.of_way(way))]
 
 
 def gain_sentence(candidates: Sequence[Candidate]) -> str:

@@ -21,13 +21,22 @@ from sweep.stopping import StopFile
 from sweep.study import Study
 from sweep.terms import require_met
 
-__all__ = ["final_scenes", "predict_final"]
+__all__ = ["final_scenes", "predict_final", "why_none"]
 
 
 def final_scenes(study: Study) -> Sequence[Scene]:
     """Return the scenes below test_public of the study's data set; a prepared one has none."""
     data = local(study.data)
     return () if is_prepared(data) else read_catalog(data).final
+
+
+def why_none(study: Study, scenes: Sequence[Scene]) -> str:
+    """Return why no image of these final scenes was predicted."""
+    if scenes:
+        return "none of the images below test_public could be used"
+    if is_prepared(local(study.data)):
+        return "the data set is a prepared one, which has no final scenes; `sn7 predict` takes images of any place"
+    return "the data set has no readable images below test_public"
 
 
 def predict_final(

@@ -76,17 +76,29 @@ def write_folds(scores: Iterable[tuple[str, OutOfFold]], splits: Sequence[Split]
 
 
 def write_scenes(scores: Iterable[tuple[str, OutOfFold]], seed: int, path: Path) -> None:
-    """Write scenes.csv: a row a model and scene, at the threshold fitted on the other folds, with a 95 % interval."""
+    """Write scenes.csv: a row a model and scene, at the threshold fitted on the other folds, with a 95 % interval.
+
+    The interval is left out where too little of a scene is valid.
+    """
     rows: list[Row] = []
     for name, scored in scores:
         for fold in scored.folds:
             for scene in fold.scenes:
-                low, high = scene.interval(fold.threshold, seed)
-                about = {"model": name, "scene": scene.scene, "fold": fold.fold, "images": len(scene.images)}
+                low, high = scene.interval(fold.threshold, seed) or (None, None)
                 metrics = scene.curve.counts(fold.threshold).metrics()
-                dice = {"dice_low": low, "dice_high": high, "ceiling_dice": scene.ceiling.dice}
-                numbers = {k: round(v, 6) for k, v in {**metrics, **dice}.items()}
-                rows.append({**about, "threshold": round(fold.threshold, 4), **numbers})
+                rows.append(
+                    {
+                        "model": name,
+                        "scene": scene.scene,
+                        "fold": fold.fold,
+                        "images": len(scene.images),
+                        "threshold": round(fold.threshold, 4),
+                        **{metric: round(value, 6) for metric, value in metrics.items()},
+                        "dice_low": "" if low is None else round(low, 6),
+                        "dice_high": "" if high is None else round(high, 6),
+                        "ceiling_dice": round(scene.ceiling.dice, 6),
+                    }
+                )
     write_table(path, rows)
 
 

@@ -96,6 +96,7 @@ class Tuned:
             "params": self.params,
             **named,
             "before": dict(zip(scores, self.baseline, strict=True)),
+            "before_optimistic": dict(zip(scores, self.found[-1].trials[0][1], strict=True)),
             "by_fold": [dict(zip(scores, values, strict=True)) for values in self.by_fold],
             "before_by_fold": [dict(zip(scores, values, strict=True)) for values in self.baseline_by_fold],
             "params_by_fold": [found.params for found in self.found[:-1]],

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from sn7.config import TrainConfig
+from sn7.ensemble import PLAIN
 from sn7.errors import StudyInvalid
 from sn7.files import write_json
 from sn7.panels import tile_sheet
@@ -20,7 +21,7 @@ from sweep.crossval import Member, cross_validate, score_out_of_fold
 from sweep.endings import worth
 from sweep.ensembles import ENSEMBLE, Candidate, Candidates, gain_sentence, write_ensemble
 from sweep.figures import out_of_fold_pictures
-from sweep.final import final_scenes, predict_final
+from sweep.final import final_scenes, predict_final, why_none
 from sweep.fits import Fit
 from sweep.leaderboard import (
     Row,
@@ -40,7 +41,7 @@ from sweep.repeats import noise_sentence, repeat, repeat_values
 from sweep.report import Findings, write_report
 from sweep.search import NOTEBOOK
 from sweep.selection import Selection
-from sweep.summary import headline
+from sweep.summary import headline, polygon_threshold
 from sweep.trial import split_folder
 
 __all__ = ["SUMMARY", "finish"]
@@ -75,12 +76,17 @@ def finish(
     tuned = _tune(plan, trials, candidates[-1], results, records)
     used = tuned if tuned and tuned.helps else None
     if used:
-        candidates = scorer.reweighed(candidates, used.selection)
+        candidates = scorer.tuned(candidates, used.selection, used.advice["probs"])
     ensemble = write_ensemble(plan, candidates[-1], used.advice if used else None, results)
-    predicted = predict_final(ensemble, final_scenes(plan.study), results, plan.study, budget)
+    scenes = final_scenes(plan.study)
+    predicted = predict_final(ensemble, scenes, results, plan.study, budget)
     rows = leaderboard(opened)
     summary = {
-        **_summary(rows, candidates, predicted, list(failed.values())),
+        **_summary(rows, candidates, used),
+        "failed": list(failed.values()),
+        "predicted": len(predicted.written),
+        "skipped": list(predicted.skipped),
+        "none_predicted": "" if predicted.written else why_none(plan.study, scenes),
         "limits": plan.study.limits,
         "ended_by": ended_by,
         "spent": asdict(budget.spent),
@@ -191,9 +197,7 @@ def _name(opened: optuna.Study, trial: int) -> str:
     return f"trial {trial}{recipe}"
 
 
-def _summary(
-    rows: Sequence[Row], candidates: Sequence[Candidate], predicted: PredictReport, failed: list[str]
-) -> dict[str, Any]:
+def _summary(rows: Sequence[Row], candidates: Sequence[Candidate], used: Footprints | None) -> dict[str, Any]:
     chosen = candidates[-1]
     return {
         "trials": len(rows),
@@ -203,14 +207,14 @@ def _summary(
             **chosen.to_json(),
             "trials": list(chosen.weights),
             "threshold": chosen.scored.threshold,
+            "way": used.advice["probs"] if used else PLAIN,
+            "rules": used.advice["rules"] if used else {},
             "out_of_fold": chosen.scored.counts.metrics(),
             "optimistic": chosen.scored.optimistic.metrics(),
             "dice_by_fold": chosen.scored.dice_by_fold,
         },
         "candidates": [candidate.to_json() for candidate in candidates],
         "gain": gain_sentence(candidates),
-        "predicted": len(predicted.written),
-        "skipped": [*failed, *predicted.skipped],
     }
 
 
@@ -263,7 +267,8 @@ def _publish(
         "study": plan.study.name,
         "data_fingerprint": plan.prepared.fingerprint,
         "commit": commit(),
-        "threshold": summary["ensemble"]["threshold"],
+        "threshold": polygon_threshold(summary),
+        "probs": summary["ensemble"]["way"],
         "models": summary["ensemble"]["models"],
     }
     records.register(results / ENSEMBLE, headline(summary), made_from)

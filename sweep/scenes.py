@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from sn7.evaluation import dice_interval
+from sn7.evaluation import Interval, dice_interval
 from sn7.metrics import Counts, ThresholdCurve, block_curves
 from sn7.prepared import MASK, VALID, Prepared, PreparedImage
 
@@ -38,10 +38,10 @@ class SceneCurves:
         """What footprints at 4 × the resolution score: see PreparedImage.ceiling."""
         return sum((Counts(*image.ceiling) for image, _ in self.images), start=Counts())
 
-    def interval(self, threshold: float, seed: int) -> tuple[float, float]:
+    def interval(self, threshold: float, seed: int) -> Interval:
         """Return the 95 % interval of the scene's Dice at a threshold, over its blocks that have valid pixels."""
         known = [block for block in self.blocks if block.building.any() or block.background.any()]
-        return dice_interval([block.counts(threshold) for block in known or self.blocks], seed)
+        return dice_interval([block.counts(threshold) for block in known], seed)
 
 
 def read_scene(

@@ -63,8 +63,13 @@ def run(options: argparse.Namespace) -> str:
 def _evaluation(found: "Evaluation") -> str:
     scenes = sorted(found.scenes.items(), key=lambda scene: scene[1]["dice"])
     listed = "".join(f"\n  {metrics['dice']:.4f}  {scene}" for scene, metrics in scenes)
+    interval = (
+        "too few scenes for an interval"
+        if found.dice_low is None
+        else f"95 % interval over clusters of scenes {found.dice_low:.3f} to {found.dice_high:.3f}"
+    )
     return (
-        f"95 % interval over scenes {found.dice_low:.3f} to {found.dice_high:.3f}; at the best threshold, "
+        f"{interval}; at the best threshold, "
         f"{found.threshold:.2f}, Dice {found.threshold_dice:.4f}; ceiling of the labels' resolution "
         f"{found.ceiling_dice:.3f}; Dice by scene:{listed}"
     )

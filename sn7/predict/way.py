@@ -28,6 +28,13 @@ class Way:
         return cls(pooling=Pooling(how, int(months)))
 
     @property
+    def words(self) -> str:
+        """What the probs are, for people."""
+        if self.pooling:
+            return f"the {self.pooling.how} over {self.pooling.months or 'all'} months"
+        return "the mean over the 8 symmetries" if self.tta else "plain probs"
+
+    @property
     def options(self) -> str:
         """The same as options of `sn7 predict`."""
         symmetries = "--tta" if self.tta else "--no-tta"

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 from sn7.errors import ModelInvalid
+from sn7.predict.way import Way
 from sn7.train import TrainResult, read_result
+from sweep.fence import training
 from sweep.report.findings import Findings
 from sweep.report.page import Facts, Section, Table
 from sweep.trial import base_folder
@@ -21,7 +23,8 @@ def cost(findings: Findings) -> Section:
     facts["images predicted"] = str(findings.summary["predicted"])
     seconds = findings.candidates[-1].cost.seconds_per_km2
     if seconds:
-        facts["km² a second, predicted by the ensemble"] = f"{1 / seconds:.2g}"
+        way = Way.of(findings.summary["ensemble"]["way"])
+        facts[f"km² a second, predicted by the ensemble{' as ' + way.words if way.tta else ''}"] = f"{1 / seconds:.2g}"
     stages = _stages(findings)
     columns = ["stage", "trainings", "epochs", "tiles trained", "hours of training"]
     return Section(
@@ -40,23 +43,24 @@ def _caption(findings: Findings) -> str:
 def _stages(findings: Findings) -> list[list[object]]:
     """Return trainings, epochs, tiles and hours of the search, the further seeds and the cross-validation."""
     search = {base_folder(findings.results, 0, split.name).name for split in findings.plan.validation}
+    begun = {training(folder) for folder in findings.results.glob("trials/*/*") if training(folder).name in search}
     done: dict[str, list[TrainResult]] = {"search": [], "seeds": [], "folds": []}
     for path in sorted(findings.results.glob("trials/*/*/result.json")):
-        name = path.parent.name.partition(".attempt-")[0]
+        name = training(path.parent).name
         stage = "search" if name in search else "seeds" if "-repeat-" in name else "folds"
         try:
             result = read_result(path.parent)
         except ModelInvalid:
             continue
         done[stage] += [result] if result else []
-    begun = [row for row in findings.rows if row["seconds"] != ""]
+    measured = [row for row in findings.rows if row["seconds"] != ""]
     return [
         [
             "search",
-            len(findings.rows),
-            sum(row["epochs_trained"] for row in begun),
+            len(begun),
+            sum(row["epochs_trained"] for row in measured),
             _tiles(done["search"]),
-            sum(float(row["seconds"]) for row in begun) / 3600,
+            sum(float(row["seconds"]) for row in measured) / 3600,
         ],
         *(
             [

@@ -1,13 +1,13 @@
 """What the ensemble gains over its parts and over the notebook recipe, and what that costs whoever predicts with it."""
 
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 
-from sn7.evaluation import dice_interval, gain_interval
+from sn7.evaluation import FEWEST, Interval, by_cluster, dice_interval, gain_interval
 from sn7.metrics import Counts
-from sweep.crossval import OutOfFold
 from sweep.ensembles import Candidate
 from sweep.report.findings import Findings
 from sweep.report.page import Chart, Section, Table, Text
@@ -15,45 +15,71 @@ from sweep.report.style import BEST, NOTEBOOK, OTHER
 
 __all__ = ["ensemble"]
 
-COLUMNS = (
-    "model",
-    "Dice, nested",
-    "95 % interval",
-    "Dice, optimistic",
-    "the ensemble's gain",
-    "95 % interval",
-    "models",
-    "MB",
-    "s per km²",
-)
-
 
 def ensemble(findings: Findings) -> Section:
-    """Return Dice of each model with its interval over scenes, the ensemble's gain over it, and its cost."""
-    chosen = findings.candidates[-1]
-    weights = ", ".join(f"trial {trial} with weight {weight:.2f}" for trial, weight in chosen.weights.items())
-    words = (
-        f"The ensemble is the weighted mean of the probs of {chosen.cost.models} models: {weights}, each trained on "
-        f"{len(chosen.scored.folds)} folds. Nested: weights and threshold of each fold are fitted on the others; "
-        "optimistic: on the very scenes that are scored, so the difference is what that flatters by. Intervals are "
-        "over scenes, and a gain is on the same scenes: it is sure where its interval leaves out 0."
+    """Return Dice of each model with its interval, the ensemble's gain over it, and its cost."""
+    rows = [_row(findings, candidate) for candidate in findings.candidates]
+    used = [name for name in rows[0] if any(row[name] != "" for row in rows)]  # of few scenes no intervals
+    table = Table(
+        used,
+        [[row[name] for name in used] for row in rows],
+        {len(rows) - 1: "best"},
+        _caption(findings.candidates[-1]),
     )
-    rows = [_row(candidate, chosen, findings.plan.study.seed) for candidate in findings.candidates]
     return Section(
         "Ensemble",
         [
-            Text(words),
+            *(Text(words) for words in _words(findings)),
             Chart(_chart(findings)),
-            Table(COLUMNS, rows, {len(rows) - 1: "best"}, _caption(chosen)),
+            table,
             Table(*_folds(findings), folded="Fold by fold"),
         ],
     )
 
 
+def _words(findings: Findings) -> Iterator[str]:
+    """Return what the reader has to know: what was averaged, how it was judged, and how far that can be trusted."""
+    chosen, folds = findings.candidates[-1], len(findings.plan.folds)
+    weights = ", ".join(f"trial {trial} with weight {weight:.2f}" for trial, weight in chosen.weights.items())
+    yield (
+        f"The ensemble is the weighted mean of the probs of {chosen.cost.models} models: {weights}, each trained "
+        f"{folds} times, each time without one of the {folds} folds.{findings.as_tuned}"
+    )
+    yield (
+        "Nested: weights and threshold of each fold are fitted on the others; optimistic: on the very scenes that are "
+        f"scored, so the difference is what that flatters by. {_choice(findings)}"
+    )
+    yield (
+        f"There are no intervals: the scenes lie in fewer than {FEWEST} geographic clusters, too few for that."
+        if len(_units(findings, chosen)) < FEWEST
+        else "Intervals come from drawing geographic clusters of scenes with replacement, for a gain the same ones on "
+        "both sides. A gain whose interval holds 0 may be chance."
+    )
+    for sentence in findings.summary["failed"]:
+        yield f"Left out, since it could not be trained on every fold: {sentence}"
+
+
+def _choice(findings: Findings) -> str:
+    """Return what no nesting undoes: configurations were chosen on scenes that are scored here."""
+    best, splits = f"the best of {len(findings.rows)} trials", findings.plan.validation
+    if len(splits) > 1:
+        return (
+            f"But the configurations are {best} by Dice on these very scenes, all of them: that flatters both, and any "
+            "gain over the notebook recipe."
+        )
+    scored = len(findings.candidates[-1].scored.by_scene)
+    return (
+        f"But the configurations are {best} by Dice on the validation scenes, {len(splits[0].validation)} of the "
+        f"{scored} that are scored here: that flatters both a little."
+    )
+
+
 def _caption(chosen: Candidate) -> str:
     measured = chosen.cost.seconds_per_km2 is not None
-    return "Size and seconds of prediction are of all fold models together" + (
-        ", the seconds on a device as the cross-validation ran on." if measured else "."
+    return (
+        "Models, MB and seconds are of all fold models together, as they predict new scenes; Dice is of one fold model "
+        "of each configuration, that which did not train on the scene"
+        + ("; seconds are those of a device as the cross-validation ran on." if measured else ".")
     )
 
 
@@ -61,45 +87,50 @@ def _chart(findings: Findings) -> go.Figure:
     figure = go.Figure()
     for candidate in findings.candidates:
         dice = candidate.scored.counts.dice
-        low, high = dice_interval(_scenes(candidate.scored), findings.plan.study.seed)
+        interval = dice_interval(_units(findings, candidate), findings.plan.study.seed)
+        low, high = interval or (dice, dice)
         recipe = list(candidate.weights) == [findings.notebook]
         colour = BEST if candidate is findings.candidates[-1] else NOTEBOOK if recipe else OTHER
         figure.add_scatter(
             x=[dice],
             y=[escape(candidate.name)],
-            error_x={"array": [high - dice], "arrayminus": [dice - low], "thickness": 1.5},
+            error_x={"array": [high - dice], "arrayminus": [dice - low], "thickness": 1.5, "visible": bool(interval)},
             mode="markers",
             marker={"color": colour, "size": 11},
             showlegend=False,
-            hovertemplate=f"Dice {dice:.3f}, {low:.3f} to {high:.3f}<extra></extra>",
+            hovertemplate=f"Dice {', '.join(filter(None, [f'{dice:.3f}', _text(interval, '.3f')]))}<extra></extra>",
         )
     figure.update_xaxes(title="Dice, out of fold, all scenes")
     return figure.update_layout(height=110 + 36 * len(findings.candidates))
 
 
-def _row(candidate: Candidate, chosen: Candidate, seed: int) -> list[Any]:
-    low, high = dice_interval(_scenes(candidate.scored), seed)
-    cost = candidate.cost
-    return [
-        candidate.name,
-        f"{candidate.scored.counts.dice:.3f}",
-        f"{low:.3f} to {high:.3f}",
-        f"{candidate.scored.optimistic.dice:.3f}",
-        *(_gain(candidate, chosen, seed) if candidate is not chosen else ("", "")),
-        cost.models,
-        f"{cost.mb:,.0f}",
-        "" if cost.seconds_per_km2 is None else f"{cost.seconds_per_km2:.2g}",
-    ]
+def _row(findings: Findings, candidate: Candidate) -> dict[str, Any]:
+    """Return the cells of a candidate by the column's name."""
+    chosen, seed = findings.candidates[-1], findings.plan.study.seed
+    units, cost = _units(findings, candidate), candidate.cost
+    gain, gains = "", None
+    if candidate is not chosen:
+        gain = f"{chosen.scored.counts.dice - candidate.scored.counts.dice:+.3f}"
+        gains = gain_interval(_units(findings, chosen), units, seed)
+    return {
+        "model": candidate.name,
+        "Dice, nested": f"{candidate.scored.counts.dice:.3f}",
+        "95 % interval": _text(dice_interval(units, seed), ".3f"),
+        "Dice, optimistic": f"{candidate.scored.optimistic.dice:.3f}",
+        "the ensemble's gain": gain,
+        "95 % interval of the gain": _text(gains, "+.3f"),
+        "models": cost.models,
+        "MB": f"{cost.mb:,.0f}",
+        "s per km²": "" if cost.seconds_per_km2 is None else f"{cost.seconds_per_km2:.2g}",
+    }
 
 
-def _gain(candidate: Candidate, chosen: Candidate, seed: int) -> tuple[str, str]:
-    low, high = gain_interval(_scenes(chosen.scored), _scenes(candidate.scored), seed)
-    gain = chosen.scored.counts.dice - candidate.scored.counts.dice
-    return f"{gain:+.3f}", f"{low:+.3f} to {high:+.3f}"
+def _text(interval: Interval, style: str) -> str:
+    return " to ".join(f"{end:{style}}" for end in interval or ())
 
 
-def _scenes(scored: OutOfFold) -> list[Counts]:
-    return [counts for _, counts in sorted(scored.by_scene.items())]
+def _units(findings: Findings, candidate: Candidate) -> list[Counts]:
+    return by_cluster(candidate.scored.by_scene, findings.clusters)
 
 
 def _folds(findings: Findings) -> tuple[list[str], list[list[Any]]]:

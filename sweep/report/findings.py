@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import optuna
 
 from sn7.errors import ModelInvalid
 from sn7.evaluation import Evaluation
+from sn7.folds import clusters
 from sn7.history import EpochMetrics, read_rows
 from sn7.panels import TilePicture
+from sn7.predict.way import Way
 from sn7.train import read_result
 from sweep.ensembles import Candidate
 from sweep.leaderboard import Row
 from sweep.plan import Plan
+from sweep.summary import polygon_threshold
 from sweep.trial import split_folder
 
 __all__ = ["Findings", "short_names"]
@@ -52,6 +56,22 @@ class Findings:
     def notebook(self) -> int | None:
         """Number of the trial that is the notebook recipe; None where it has not begun."""
         return next((int(row["trial"]) for row in self.rows if row["recipe"]), None)
+
+    @cached_property
+    def clusters(self) -> dict[str, int]:
+        """The geographic cluster of each scene: what intervals are drawn from."""
+        return clusters(self.plan.prepared.centres())
+
+    @property
+    def as_tuned(self) -> str:
+        """How the ensemble makes polygons where that was tuned, beside figures that are not of that; else empty."""
+        if not self.summary["ensemble"]["rules"]:
+            return ""
+        return (
+            f" The ensemble makes its polygons of {Way.of(self.summary['ensemble']['way']).words} at a threshold of "
+            f"{polygon_threshold(self.summary):.2f}, as tuned (see Footprints); what stands here is of plain probs, at "
+            "thresholds fitted for Dice."
+        )
 
     def name(self, trial: int) -> str:
         """Return what a trial is called in charts and tables."""

@@ -18,9 +18,9 @@ def footprints(findings: Findings) -> Section | None:
         return None
     name = found["objective"]
     words = (
-        f"{findings.summary['tuning']} Searched were weights, pooling of months, threshold, seeds and least area, "
-        f"{found['tried']} times in all, on {findings.plan.study.postprocess.images_per_scene} images of each scene at "
-        f"most.{' The last line is what the ensemble predicts with.' if found['used'] else ''}"
+        f"{findings.summary['tuning']} Searched were {_searched(findings)}, {found['tried']} times in all, on "
+        f"{findings.plan.study.postprocess.images_per_scene} images of each scene at most."
+        f"{' The last line is what the ensemble predicts with.' if found['used'] else ''}"
     )
     rows = [
         [fold, "the others", f"{before[name]:.3f}", f"{after[name]:.3f}", *_params(params)]
@@ -28,10 +28,27 @@ def footprints(findings: Findings) -> Section | None:
             zip(found["before_by_fold"], found["by_fold"], found["params_by_fold"], strict=True)
         )
     ]
-    before, nested, optimistic = (f"{found[what][name]:.3f}" for what in ("before", "nested", "optimistic"))
-    rows.append(["all", "the others, each", before, nested, "", "", ""])
-    rows.append(["all", "all", before, optimistic, *_params(found["params"])])
-    return Section("Footprints", [Text(words), Table(COLUMNS, rows, {len(rows) - 1: "best"})])
+    rows.append(["all", "the others, each", *_change(found, name, "before", "nested"), "", "", ""])
+    rows.append(["all", "all", *_change(found, name, "before_optimistic", "optimistic"), *_params(found["params"])])
+    marks = {len(rows) - 1: "best"} if found["used"] else {}
+    return Section("Footprints", [Text(words), Table(COLUMNS, rows, marks)])
+
+
+def _searched(findings: Findings) -> str:
+    """Return what the study's table lets vary, in words."""
+    table = findings.plan.study.postprocess
+    varied = {
+        "weights": bool(findings.summary["gain"]),  # of several configurations
+        "pooling of months": True,
+        "test-time augmentation": table.tta,
+        "threshold": True,
+        "seeds": table.objective == "f1",
+    }
+    return f"{', '.join(name for name, varies in varied.items() if varies)} and least area"
+
+
+def _change(found: Mapping[str, Any], name: str, before: str, after: str) -> list[str]:
+    return [f"{found[what][name]:.3f}" for what in (before, after)]
 
 
 def _params(params: Mapping[str, Any]) -> list[str]:

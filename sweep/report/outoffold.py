@@ -31,7 +31,8 @@ def scenes(findings: Findings) -> Section:
         beside = 0.15 * (2 * number - len(shown) + 1)  # so that one does not hide the other
         known = {s.scene: (s, fold.threshold) for fold in scored.folds for s in fold.scenes}
         dice = [scored.by_scene[scene.scene].dice for scene in order]
-        ends = [known[scene.scene][0].interval(known[scene.scene][1], findings.plan.study.seed) for scene in order]
+        intervals = [known[scene.scene][0].interval(known[scene.scene][1], findings.plan.study.seed) for scene in order]
+        ends = [interval or (value, value) for value, interval in zip(dice, intervals, strict=True)]
         figure.add_scatter(
             x=dice,
             y=[at + beside for at in range(len(order))],
@@ -64,7 +65,8 @@ def scenes(findings: Findings) -> Section:
             Text(
                 "Each scene is predicted by models of the last epoch that did not train on it, at a threshold fitted "
                 "on the other folds. The bars are 95 % intervals: of a scene cut into 8 × 8 blocks, blocks are drawn "
-                "with all their months, since pixels and months beside each other are no further evidence."
+                "with all their months, since pixels and months beside each other are no further evidence. They say "
+                f"nothing of other scenes.{findings.as_tuned}"
             ),
             Chart(figure),
             Table(*_scene_table(findings), folded="The same as a table"),
@@ -110,9 +112,9 @@ def thresholds(findings: Findings) -> Section:
     figure.update_yaxes(title="Dice", rangemode="tozero")
     figure.update_layout(height=400)
     words = (
-        f"The ensemble predicts with {scored.threshold:.2f}, fitted on all folds: Dice {scored.optimistic.dice:.3f} "
+        f"Fitted on all folds, the ensemble's threshold is {scored.threshold:.2f}: Dice {scored.optimistic.dice:.3f} "
         "there is optimistic, since the same scenes chose it. Nested, each fold with what was fitted on the others "
-        f"(dots), it is {scored.counts.dice:.3f}."
+        f"(dots), it is {scored.counts.dice:.3f}.{findings.as_tuned}"
     )
     return Section("Dice over the threshold", [Text(words), Chart(figure)])
 

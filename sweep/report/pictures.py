@@ -17,7 +17,7 @@ def predictions(findings: Findings) -> Section | None:
     words = Text(
         "The ensemble's out-of-fold prediction of the scenes with the highest Dice, around the median, and with the "
         "lowest, each a crop where buildings are densest. In the prediction white is found, orange too much, blue "
-        "missed; in the probability brighter is more probable. Grey is unusable or unlabelled."
+        f"missed; in the probability brighter is more probable. Grey is unusable or unlabelled.{findings.as_tuned}"
     )
     return Section(
         "Best, median, worst", [words, *(Panels(tile_panels(tile), tile.title) for tile in findings.examples)]
@@ -38,7 +38,7 @@ def final_scenes(findings: Findings) -> Section:
             )
         )
     else:
-        blocks.append(Text("None was predicted: the data set has no readable images below test_public."))
+        blocks.append(Text(f"None was predicted: {findings.summary['none_predicted']}."))
     blocks += [Text(f"Skipped: {sentence}") for sentence in skipped]
     blocks += [Picture(path, f"{path.parent.name}, {path.stem}") for path in findings.previews[:PREVIEWS]]
     return Section("Final scenes", blocks)

@@ -4,6 +4,7 @@ from typing import Any
 
 from optuna.distributions import CategoricalDistribution
 
+from sn7.evaluation import FEWEST
 from sweep.report.findings import Findings
 from sweep.report.page import Facts, Section, Table, Text
 
@@ -76,7 +77,7 @@ def _range(distribution: Any) -> str:
 
 
 def leaderboard(findings: Findings) -> Section:
-    """Return the trials by Dice, the notebook recipe marked, with what is sure of them."""
+    """Return the trials by Dice, the notebook recipe marked, with what is known of them."""
     fields = findings.fields()
     columns = ["trial", "Dice", "95 % interval", "state", *fields, "best epoch", "epochs", "minutes", "error"]
     rows = [_row(findings, row, fields) for row in findings.rows]
@@ -103,7 +104,7 @@ def _row(findings: Findings, row: dict[str, Any], fields: list[str]) -> list[Any
     return [
         str(row["trial"]) + (" notebook recipe" if row["recipe"] else " best" if row["rank"] == 1 else ""),
         row["dice"] if row["dice"] == "" else f"{row['dice']:.3f}",
-        f"{found.dice_low:.3f} to {found.dice_high:.3f}" if found else "",
+        f"{found.dice_low:.3f} to {found.dice_high:.3f}" if found and found.dice_low is not None else "",
         row["state"],
         *(row.get(name, "") for name in fields),
         row["best_epoch"],
@@ -124,9 +125,13 @@ def _caption(findings: Findings) -> str:
     words = "Yellow: the notebook recipe; blue: the best trial. All columns are in leaderboard.csv."
     if not found:
         return words
+    intervals = (
+        f"There are no intervals: the validation scenes lie in fewer than {FEWEST} geographic clusters."
+        if found.dice_low is None
+        else "Intervals are over geographic clusters of validation scenes, drawn with replacement."
+    )
     return (
-        f"{words} The interval is over validation scenes, drawn with replacement: as wide as scenes are few. The "
-        f"labels' resolution limits Dice to about {found.ceiling_dice:.3f} there (footprints at 4 × the resolution, "
-        f"averaged back); at its own best threshold, {found.threshold:.2f}, the best trial has "
+        f"{words} {intervals} The labels' resolution limits Dice to about {found.ceiling_dice:.3f} there (footprints "
+        f"at 4 × the resolution, averaged back); at its own best threshold, {found.threshold:.2f}, the best trial has "
         f"{found.threshold_dice:.3f}."
     )

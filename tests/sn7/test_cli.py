@@ -155,7 +155,7 @@ def test_train_resumes(
     assert main([*command, "--set", "lr_max=0.5"]) == 1
     assert "config.lr_max is 0.0003 there and 0.5 here" in _said(capsys)[1]
     assert main(command) == 0
-    assert "s; continued after epoch 1\n95 % interval over scenes" in _said(capsys)[0]
+    assert "s; continued after epoch 1\ntoo few scenes for an interval; at the best" in _said(capsys)[0]
     assert main(command) == 0
     assert "s; continued after epoch 2\n" in _said(capsys)[0]
 

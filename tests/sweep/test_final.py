@@ -1,14 +1,18 @@
 """How a final scene is predicted: in the way that the ensemble's rules were tuned for."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from brightness import Brightness, mean_probs, write_month
 
 from sn7.catalog import read_scene
+from sn7.prepared import Prepared
 from sn7.storage import local
-from sweep.final import _predict_scene, _reached
+from sweep.final import _predict_scene, _reached, final_scenes, why_none
+from sweep.studyfile import load_study
 
 NAME = "L15-0331E-1257N_1327_3160_13"
 
@@ -58,3 +62,16 @@ def test_a_machine_without_the_drivers_copy(tmp_path: Path, monkeypatch: pytest.
     assert here.name == scene.name and [image.name for image in here.images] == [image.name for image in scene.images]
     assert here.images[0].path.is_relative_to(tmp_path / "node") and here.images[0].path.exists()
     assert not list((tmp_path / "node").rglob("large"))
+
+
+def test_why_there_are_none(
+    make_prepared: Callable[..., Prepared], write_study: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A prepared set has no final scenes, a data set may lack them, and those there are may be of no use."""
+    study = load_study(write_study())
+    of_prepared = replace(study, data=str(make_prepared().folder))
+    assert final_scenes(of_prepared) == () and "is a prepared one" in why_none(of_prepared, ())
+    write_month(tmp_path / "data" / "test_public" / NAME, "2018_01", 51)
+    scenes = final_scenes(replace(study, data=str(tmp_path / "data")))
+    assert [scene.name for scene in scenes] == [NAME] and "could be used" in why_none(study, scenes)
+    assert "no readable images below test_public" in why_none(replace(study, data=str(tmp_path / "data")), ())

@@ -39,6 +39,7 @@ def test_a_fold_is_scored_with_what_the_others_found(tmp_path: Path) -> None:
     assert tuned.params == {"x": pytest.approx(0.8)}
     assert tuned.optimistic == (pytest.approx((0.4 + 1 + 1) / 3),)
     assert tuned.baseline == (pytest.approx(0.7),)
+    assert tuned.to_json(["mean"])["before_optimistic"] == {"mean": pytest.approx(0.7)}
     assert tuned.nested[0] <= tuned.optimistic[0]
     assert all(found.trials[0][0] == {"x": 0.5} for found in tuned.found), "each begins with the baseline"
     now = 1000 * time.time()
