@@ -7,9 +7,11 @@ from pathlib import Path
 
 from sn7.prepared import Prepared
 from sweep.study import Study
+from sweep.terms import code_version
 
 __all__ = ["commit", "provenance"]
 
+UNKNOWN = "unknown"
 PACKAGES = ("sn7", "torch", "fastai", "ray", "optuna", "mlflow", "rasterio")
 
 
@@ -17,7 +19,8 @@ def provenance(study: Study, prepared: Prepared) -> dict[str, str]:
     """Return the tags of a study's run."""
     return {
         "commit": commit(),
-        "dirty": str(bool(_git("status", "--porcelain"))).lower(),
+        "dirty": _dirty(),
+        "code": code_version(),
         "data_fingerprint": prepared.fingerprint,
         "data": study.data,
         "scenes": str(len(prepared.scenes)),
@@ -31,14 +34,20 @@ def provenance(study: Study, prepared: Prepared) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit of this project's checkout, or "unknown" where there is none."""
-    return _git("rev-parse", "HEAD") or "unknown"
+    """Return the commit of this project's checkout, or "unknown" where there is none, as on the head of a cluster."""
+    return _git("rev-parse", "HEAD") or UNKNOWN
 
 
-def _git(*arguments: str) -> str:
-    """Return what git says of this project's checkout, or nothing where there is none."""
+def _dirty() -> str:
+    """Return whether the checkout differs from its commit, "true" or "false", or "unknown" where there is none."""
+    changes = _git("status", "--porcelain")
+    return UNKNOWN if changes is None else str(bool(changes)).lower()
+
+
+def _git(*arguments: str) -> str | None:
+    """Return what git says of this project's checkout, or None where there is none."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return None

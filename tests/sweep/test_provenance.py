@@ -1,0 +1,37 @@
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sn7.prepared import Prepared
+from sweep import provenance as module
+from sweep.provenance import provenance
+from sweep.studyfile import load_study
+from sweep.terms import code_version
+
+
+@pytest.mark.parametrize("changed", [None, False, True])
+def test_the_code_of_a_study(
+    changed: bool | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_study: Callable[..., Path],
+    make_prepared: Callable[..., Prepared],
+) -> None:
+    """Its commit, and whether the checkout differs from it; where there is none, that is unknown, and not clean."""
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "code.py").write_text("")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setattr(module, "__file__", str(checkout / "code.py"))
+    if changed is not None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        for words in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "first"]):
+            subprocess.run(["git", *words], cwd=checkout, check=True)
+    if changed:
+        (checkout / "more.py").write_text("")
+    tags = provenance(load_study(write_study()), make_prepared(scenes=1))
+    assert tags["dirty"] == {None: "unknown", False: "false", True: "true"}[changed]
+    assert (tags["commit"] == "unknown") == (changed is None)
+    assert tags["code"] == code_version()
