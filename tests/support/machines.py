@@ -50,6 +50,7 @@ esac
 PROGRAMS = {
     "sudo": 'exec "$@"',
     "apt-get": "",
+    "cloud-init": "",
     "chown": "",
     "mountpoint": "exit $SN7_UNMOUNTED",
     "mount": 'echo "$@" >> $HOME/mounted',

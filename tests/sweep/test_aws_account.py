@@ -1,6 +1,7 @@
 """The CloudFormation stack of docs/aws-account.yaml gives what cluster.yaml asks for."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 from moto import mock_aws
 
 ROOT = Path(__file__).parents[2]
-ADDRESS = "203.0.113.7/32"
+ADDRESS, NAME = "203.0.113.7/32", "alice"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,8 @@ def stack() -> Iterator[dict[str, str]]:
             "Subnet": subnet["SubnetId"],
             "Address": ADDRESS,
             "PublicKey": "ssh-ed25519 A",
+            "ClusterName": NAME,
+            "InstanceTypes": "g5.xlarge,g5.2xlarge",
         }
         client = boto3.client("cloudformation", "eu-central-1")
         client.create_stack(
@@ -64,11 +67,34 @@ def _sources(rule: dict[str, Any]) -> list[str]:
 
 
 def test_roles_may_do_what_is_needed(stack: dict[str, str]) -> None:
-    """A worker reads the bucket; the head ends machines of its own cluster alone, whose tag is the file's name."""
+    """A worker reads the bucket; the head starts machines of some types, and ends those of its own cluster alone."""
     profiles = boto3.client("iam").list_instance_profiles()["InstanceProfiles"]
     roles = {profile["InstanceProfileName"]: profile["Roles"][0]["RoleName"] for profile in profiles}
     worker = [it["Action"] for it in _statements(roles["sn7-worker"])]
     assert worker == ["s3:ListBucket", "s3:GetObject"]
-    ends = [it for it in _statements(roles["sn7-head"]) if "ec2:TerminateInstances" in it["Action"]]
-    name = yaml.safe_load((ROOT / "cluster.yaml").read_text())["cluster_name"]
-    assert [it["Condition"] for it in ends] == [{"StringEquals": {"aws:ResourceTag/ray-cluster-name": name}}]
+    head = _statements(roles["sn7-head"])
+    ends = [it for it in head if "ec2:TerminateInstances" in it["Action"]]
+    assert [it["Condition"] for it in ends] == [{"StringEquals": {"aws:ResourceTag/ray-cluster-name": NAME}}]
+    machines, parts = [it for it in head if it["Action"] == "ec2:RunInstances"]
+    assert machines["Resource"] == parts["NotResource"] and machines["Resource"].endswith(":instance/*")
+    allowed = machines["Condition"]["StringEquals"]
+    assert allowed["aws:RequestTag/ray-cluster-name"] == NAME
+    assert set(_cluster()["workers"]) <= set(allowed["ec2:InstanceType"])
+    everywhere = [it["Action"] for it in head if it.get("Resource") == "*" and "Condition" not in it]
+    assert everywhere == ["ec2:Describe*"]
+
+
+def test_without_parameters_it_is_for_the_cluster_file_that_ships() -> None:
+    """Whose name, and whose workers' types, are the defaults."""
+    template = (ROOT / "docs" / "aws-account.yaml").read_text()
+    defaults = re.findall(r"(ClusterName|InstanceTypes):\n    Type: \w+\n    Default: (\S+)", template)
+    assert dict(defaults)["ClusterName"] == _cluster()["name"]
+    assert set(_cluster()["workers"]) <= set(dict(defaults)["InstanceTypes"].split(","))
+
+
+def _cluster() -> dict[str, Any]:
+    """Return name and types of workers of the cluster file."""
+    cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    kinds = cluster["available_node_types"].items()
+    workers = [kind["node_config"]["InstanceType"] for name, kind in kinds if name != cluster["head_node_type"]]
+    return {"name": cluster["cluster_name"], "workers": workers}
