@@ -1,6 +1,7 @@
 """Which fields matter: Optuna's own plots of the search."""
 
 from html import escape
+from typing import Any
 
 import optuna
 import plotly.graph_objects as go
@@ -16,6 +17,10 @@ __all__ = ["fields"]
 
 FEW = 10
 """Complete trials below which importances are mostly chance."""
+NUMBERS: dict[str, Any] = {"target": lambda trial: trial.number, "target_name": "trial"}
+"""Makes Optuna draw trials' numbers in place of Dice, which tells what it has drawn in which order: where a field has
+numbers to choose from, it sorts by these."""
+LOG_TICKS = [digit * 10.0**power for power in range(-9, 10) for digit in (1, 2, 5)]
 
 
 def fields(findings: Findings) -> Section | None:
@@ -59,7 +64,10 @@ def _history(findings: Findings) -> go.Figure:
 
 def _parallel(findings: Findings, names: list[str]) -> go.Figure:
     figure = visualization.plot_parallel_coordinate(findings.opened, params=names, target_name="Dice")
-    trials = _in_order_of_lines(findings, names)
+    numbered = visualization.plot_parallel_coordinate(findings.opened, params=names, **NUMBERS)
+    heights = [line.y[0] for line in numbered.data if line.mode == "lines"]
+    by_height = dict(zip(sorted(heights), _complete(findings), strict=True))
+    trials = [by_height[height] for height in heights]
     values = [float(trial.value or 0) for trial in trials]
     worst, top = min(values), max(values)
     figure.data = [trace for trace in figure.data if trace.mode == "lines"]  # Dice is the first axis: no colour bar
@@ -72,24 +80,11 @@ def _parallel(findings: Findings, names: list[str]) -> go.Figure:
     return figure.update_layout(margin={"t": 10, "l": 40})
 
 
-def _in_order_of_lines(findings: Findings, names: list[str]) -> list[optuna.trial.FrozenTrial]:
-    """Return the complete trials as Optuna draws them: it sorts by fields with numbers to choose from.
-
-    The lines of the same figure with the trials' numbers in place of Dice begin as high as the number is.
-    """
-    numbered = visualization.plot_parallel_coordinate(
-        findings.opened, params=names, target=lambda trial: trial.number, target_name="trial"
-    )
-    heights = [line.y[0] for line in numbered.data if line.mode == "lines"]
-    by_height = dict(zip(sorted(heights), _complete(findings), strict=True))
-    return [by_height[height] for height in heights]
-
-
 def _slices(findings: Findings, names: list[str]) -> go.Figure:
     figure = visualization.plot_slice(findings.opened, params=names, target_name="Dice")
-    colours = {findings.best: BEST, findings.notebook: NOTEBOOK}  # Optuna draws fields and trials in this order:
-    for name, trace in zip(sorted(names), figure.data, strict=True):
-        drawn = [trial.number for trial in _complete(findings) if name in trial.params]
+    numbered = visualization.plot_slice(findings.opened, params=names, **NUMBERS)
+    colours = {findings.best: BEST, findings.notebook: NOTEBOOK}
+    for trace, drawn in zip(figure.data, (trace.y for trace in numbered.data), strict=True):
         trace.update(
             marker={
                 "showscale": False,
@@ -101,7 +96,7 @@ def _slices(findings: Findings, names: list[str]) -> go.Figure:
             hovertemplate="%{text}<br>%{x}: %{y:.3f}<extra></extra>",
         )
     for axis in figure.select_xaxes(selector={"type": "log"}):
-        axis.update(dtick="D2")  # 1, 2, 5, 10 …
+        axis.update(tickvals=LOG_TICKS, ticktext=[f"{value:g}" for value in LOG_TICKS])
     return figure
 
 

@@ -23,7 +23,7 @@ def footprints(findings: Findings) -> Section | None:
         f"{' The last line is what the ensemble predicts with.' if found['used'] else ''}"
     )
     rows = [
-        [fold, "the others", f"{before[name]:.3f}", f"{after[name]:.3f}", *_params(params)]
+        [str(fold), "the others", f"{before[name]:.3f}", f"{after[name]:.3f}", *_params(params)]
         for fold, (before, after, params) in enumerate(
             zip(found["before_by_fold"], found["by_fold"], found["params_by_fold"], strict=True)
         )

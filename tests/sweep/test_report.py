@@ -13,6 +13,7 @@ from reported import FOLDS, Study, sections, texts
 from sweep.report import SECTIONS, write_report
 from sweep.report.findings import short_names
 from sweep.report.page import Section, Table, render
+from sweep.report.style import BEST, NOTEBOOK, OTHER
 from sweep.studyfile import load_study
 from sweep.trial import split_folder
 
@@ -126,10 +127,8 @@ def test_the_parallel_lines_are_the_trials(study: Study) -> None:
     assert [line.line.width > 3 for line in lines] == [True, True, False]
 
 
-def test_the_parallel_lines_are_the_trials_where_optuna_sorts_them(
-    study: Study, write_study: Callable[..., Path]
-) -> None:
-    """A field with numbers to choose from, 5, 1 and 2 in these trials: Optuna draws the lines by its values."""
+def test_lines_and_dots_are_the_trials_where_optuna_sorts_them(study: Study, write_study: Callable[..., Path]) -> None:
+    """A field with numbers to choose from, 5, 1 and 2 in these trials: Optuna draws lines and dots by its values."""
     file = write_study({"building_weight = { uniform = [0.5, 0.9] }": "images_per_scene = { choice = [1, 2, 5] }"})
     study.plan = replace(study.plan, study=load_study(file))
     section = sections(study.findings(("COMPLETE", 0.5), ("COMPLETE", 0.7), ("COMPLETE", 0.6)))["The search"]
@@ -137,6 +136,13 @@ def test_the_parallel_lines_are_the_trials_where_optuna_sorts_them(
     assert [line.customdata[0][1] for line in lines] == ["0.7", "0.6", "0.5"]
     assert [line.line.color == "#E69F00" for line in lines] == [False, False, True]
     assert lines[0].line.color == "rgb(0, 114, 178)" and lines[0].line.width > 3
+    dots = section.blocks[2].figure.data[0]
+    assert list(zip(dots.x, dots.y, dots.text, strict=True)) == [
+        ("1", 0.7, "trial 1"),
+        ("2", 0.6, "trial 2"),
+        ("5", 0.5, "trial 0 (notebook recipe)"),
+    ]
+    assert dots.marker.color == (BEST, OTHER, NOTEBOOK)
 
 
 def test_the_cost_of_a_search_on_folds(study: Study) -> None:

@@ -8,6 +8,7 @@ import pytest
 from reported import Study, sections, texts
 
 from sweep.costs import Cost
+from sweep.ensembles import Candidates
 from sweep.report import Findings
 from sweep.report.footprints import footprints
 from sweep.report.page import Section, Table
@@ -99,5 +100,10 @@ def test_the_cost_of_tta(study: Study) -> None:
     assert cost.of_way("tta").seconds_per_km2 == 2.0
     assert cost.of_way("mean 3") == cost.of_way("plain") == cost
     assert replace(cost, seconds_per_km2=None).of_way("tta").seconds_per_km2 is None
-    facts = sections(_found(study))["Cost"].blocks[0].facts
+    found = _found(study)
+    *others, chosen = Candidates(study.plan, {}, study.results).tuned(
+        found.candidates, found.candidates[-1].selection, "tta"
+    )
+    assert others == found.candidates[:-1] and chosen == replace(found.candidates[-1], cost=cost.of_way("tta"))
+    facts = sections(found)["Cost"].blocks[0].facts
     assert "km² a second, predicted by the ensemble as the mean over the 8 symmetries" in facts
