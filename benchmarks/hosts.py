@@ -102,7 +102,7 @@ def joining(folder: Path) -> dict[str, float]:
             nodes.add(HOSTS[1])
             joined.append(time.time())
 
-        thread = threading.Thread(target=join)
+        thread = threading.Thread(target=join, daemon=True)  # else it would keep a process whose study has failed
         thread.start()
         bench.study(4, fit)
         thread.join()

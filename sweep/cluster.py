@@ -118,9 +118,18 @@ def _check(path: Path) -> int:
     if defects:
         print(f"{path}: {len(defects)} defect{'s' * (len(defects) > 1)}; to be mended before `ray up`")
         return 1
-    workers = len(workers_of(cluster) or cluster["provider"].get("worker_ips", ()))
-    print(f"{path}: no defect found; a head and at most {workers} workers")
+    workers = workers_of(cluster) or cluster["provider"].get("worker_ips", ())
+    print(f"{path}: no defect found; a head and at most {len(workers)} workers{_stack(cluster)}")
     return 0
+
+
+def _stack(cluster: Mapping[str, Any]) -> str:
+    """Return what the account's stack must have alike; of machines of one's own, nothing."""
+    kinds = cluster.get("available_node_types", {}).items()
+    types = {kind["node_config"]["InstanceType"] for name, kind in kinds if name != cluster["head_node_type"]}
+    if not types:
+        return ""
+    return f"; the stack's ClusterName is to be {cluster['cluster_name']}, its InstanceTypes {','.join(sorted(types))}"
 
 
 if __name__ == "__main__":

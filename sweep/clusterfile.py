@@ -19,6 +19,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from sn7.errors import ClusterFileInvalid
 from sweep.awsfile import aws_defects
+from sweep.startcommands import start_defects
 
 __all__ = ["cluster_defects", "load_cluster_file"]
 
@@ -28,7 +29,6 @@ SHARED = re.compile(r"\b(mount|mountpoint)\b")
 """A command that mounts shared storage, or insists that it is."""
 OWN = (".venv", "data", "results")
 """Folders of a checkout that are large, and that no node needs."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Cluster = Mapping[str, Any]
 
@@ -58,14 +58,14 @@ def cluster_defects(cluster: Cluster, folder: Path) -> list[str]:
     kind = cluster["provider"].get("type")
     if kind not in ("aws", "local"):
         return [f"provider.type is {kind!r}; wanted aws or local, which are what this check knows."]
-    if refused := _refused_by_ray(cluster):
+    if refused := _left_out(cluster) or _refused_by_ray(cluster) or _unlisted(cluster):
         return [refused]
     return [
         *(aws_defects(cluster) if kind == "aws" else _local_defects(cluster)),
-        *_key_defects(cluster["auth"]),
+        *_key_defects(cluster.get("auth") or {}),
         *_mount_defects(cluster.get("file_mounts", {}), folder),
         *_storage_defects(cluster),
-        *_start_defects(cluster),
+        *start_defects(cluster),
     ]
 
 
@@ -102,6 +102,25 @@ def _refused_by_ray(cluster: Cluster) -> str:
         reason = last if isinstance(error, (SystemExit, click.ClickException)) else " ".join(str(error).split())
         return f"Ray refuses the file ({type(error).__name__}: {reason[:300]}); see Ray's reference of it."
     return ""
+
+
+def _left_out(cluster: Cluster) -> str:
+    """Return what Ray would take from a file of its own, and this check needs; nothing where it is all there."""
+    missing = [name for name in ("head_node_type", "available_node_types") if not cluster.get(name)]
+    if cluster["provider"]["type"] == "local" or not missing:
+        return ""
+    return f"{' and '.join(missing)} left out; Ray would start machines of its own choice: see cluster.yaml."
+
+
+def _unlisted(cluster: Cluster) -> str:
+    """Return why the machines of a local provider cannot be judged; nothing where they can."""
+    provider = cluster["provider"]
+    if provider["type"] != "local":
+        return ""
+    if "coordinator_address" in provider:
+        return "provider.coordinator_address is none of what this check knows; wanted head_ip and worker_ips."
+    wrong = [address for address in (provider["head_ip"], *provider["worker_ips"]) if not isinstance(address, str)]
+    return f"provider has {wrong[0]!r} among its machines; wanted the address of each." if wrong else ""
 
 
 def _local_defects(cluster: Cluster) -> Iterator[str]:
@@ -161,19 +180,3 @@ def _storage_defects(cluster: Cluster) -> Iterator[str]:
                 f"{name}: no command mounts shared storage; results must lie on one file system that every node has at "
                 "the same path: mount it in initialization_commands, as cluster.yaml does."
             )
-
-
-def _start_defects(cluster: Cluster) -> Iterator[str]:
-    """Yield start commands that would let strangers in, or start trials that compute with one thread."""
-    for name in ("head_start_ray_commands", "worker_start_ray_commands"):
-        starts = [command for command in cluster.get(name, ()) if "ray start" in command]
-        if not starts:
-            yield f"{name} have no `ray start`; Ray's own ask for no token: write them down, as cluster.yaml does."
-        for command in starts:
-            if "RAY_AUTH_MODE=token" not in command:
-                yield f"{name}: `ray start` without RAY_AUTH_MODE=token; without it whoever reaches a port runs code."
-            if "unset OMP_NUM_THREADS" not in command:
-                yield f"{name}: `ray start` without `unset OMP_NUM_THREADS`; Ray's launcher sets it to 1 for trials."
-            host = re.search(r"--dashboard-host[= ]*(\S+)", command)
-            if host and host[1] not in LOOPBACK:
-                yield f"{name}: --dashboard-host={host[1]}; wanted 127.0.0.1, which is reached through SSH alone."
