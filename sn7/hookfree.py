@@ -2,10 +2,12 @@
 
 fastai's U-Net hands feature maps to its decoder through forward hooks, and the image through an attribute of each
 tensor. Neither can be compiled or exported, and a copy of such a model reads the maps of the first one.
+
+What is channels last stays so, and what is half precision, too: each convolution would else convert its input.
 """
 
 import torch
-from fastai.layers import MergeLayer, ToTensorBase
+from fastai.layers import MergeLayer, PixelShuffle_ICNR, ToTensorBase
 from fastai.vision.models.unet import DynamicUnet, ResizeToOrig, UnetBlock
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
@@ -23,6 +25,11 @@ class HookFreeUnet(DynamicUnet):
         self.skips = [place for place, layer in enumerate(encoder) if layer._forward_hooks]
         """Places of the feature maps that the decoder is connected to, the largest first."""
         self.sfs.remove()
+        for upsampling in [module for module in self.modules() if isinstance(module, PixelShuffle_ICNR)]:
+            _, shuffle, *blur = upsampling
+            upsampling[1] = _Shuffle(shuffle.upscale_factor)
+            if blur:
+                upsampling[2] = _Pad(blur[0].padding)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits, at the image's size, whatever it is."""
@@ -35,10 +42,32 @@ class HookFreeUnet(DynamicUnet):
             elif isinstance(layer, ResizeToOrig):
                 x = _resized(x, image)
             elif isinstance(layer, MergeLayer):
-                x = torch.cat([x, image], dim=1)
+                x = torch.cat([x, image.to(x.dtype)], dim=1)
             elif not isinstance(layer, ToTensorBase):  # which is for tensors of fastai's own classes
                 x = layer(x)
         return x
+
+
+class _Shuffle(nn.PixelShuffle):
+    """torch's, which away from a processor returns rows of pixels whatever it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu":
+            return super().forward(x)
+        (count, _, height, width), scale = x.shape, self.upscale_factor
+        parts = x.permute(0, 2, 3, 1).unflatten(3, (-1, scale, scale)).permute(0, 1, 4, 2, 5, 3)
+        return parts.reshape(count, height * scale, width * scale, -1).permute(0, 3, 1, 2)
+
+
+class _Pad(nn.ReplicationPad2d):
+    """torch's for the blur, one pixel above and to the left: in the order and precision of its input.
+
+    On a GPU the gradient of torch's own adds up in any order, so that two trainings would differ.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([x[..., :1], x], dim=-1)
+        return torch.cat([x[..., :1, :], x], dim=-2)
 
 
 def _feature_maps(body: nn.Sequential | TimmBody, image: Tensor) -> list[Tensor]:
