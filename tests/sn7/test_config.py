@@ -1,4 +1,8 @@
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,3 +70,19 @@ def test_every_field_explains_itself() -> None:
         if spec.type in (int, float):
             assert spec.low is not None and spec.high is not None
             assert spec.low <= spec.default <= spec.high
+
+
+@pytest.mark.skipif(
+    not (THP := Path("/sys/kernel/mm/transparent_hugepage/enabled")).exists() or "[never]" in THP.read_text(),
+    reason="this kernel has no transparent huge pages",
+)
+@pytest.mark.parametrize("first", ["sn7", "torch", "ray.tune"])
+def test_large_tensors_lie_on_huge_pages(first: str) -> None:
+    """The package asks for them before torch's first tensor, whatever is imported first, as in a worker of Ray's."""
+    code = (
+        f"import {first}, sn7, torch\nones = torch.ones(32 * 2**20, dtype=torch.uint8)\n"
+        "print(next(line.split()[1] for line in open('/proc/self/smaps_rollup') if line.startswith('AnonHugePages')))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert int(done.stdout) > 16 * 2**10
