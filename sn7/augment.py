@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from sn7.config import TrainConfig
+from sn7.constants import constant
 
 __all__ = ["Augmentation", "augmentation", "enlarge"]
 
@@ -80,7 +81,7 @@ class Augmentation:
         """Draw where each tile takes its pixels from: float (N, 2, 3), as affine_grid() takes them."""
         count, device = len(rgb), rgb.device
         kind = torch.randint(0, len(SYMMETRIES), (count,), device=device) * _happens(count, self.dihedral, device)
-        symmetry = torch.tensor(SYMMETRIES, dtype=rgb.dtype, device=device)[kind].view(-1, 2, 2)
+        symmetry = constant(SYMMETRIES, device, rgb.dtype)[kind].view(-1, 2, 2)
         angle = _uniform(count, -math.pi, math.pi, device) * _happens(count, self.rotate, device)
         widest = math.log1p(self.scale_jitter)
         scale = _uniform(count, -widest, widest, device).exp()
@@ -98,7 +99,7 @@ class Augmentation:
         brightness = half.logit() * _happens(count, LIGHTING, device)
         contrast = _factor(count, self.contrast, device)
         saturation = _factor(count, self.saturation, device)
-        identity, grey = torch.eye(3, device=device), torch.tensor(LUMA, device=device).expand(3, 3)
+        identity, grey = torch.eye(3, device=device), constant(LUMA, device).expand(3, 3)
         share = saturation.view(-1, 1, 1)
         matrix = contrast.view(-1, 1, 1) * (share * identity + (1 - share) * grey)
         offset = (matrix.sum(2) * brightness.view(-1, 1)).unsqueeze(2)

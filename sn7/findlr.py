@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from fastai.callback.schedule import LRFinder, SchedExp, valley
+from fastai.learner import Recorder
 from fastai.torch_core import set_seed
 from matplotlib.figure import Figure
 
@@ -65,6 +66,8 @@ def find_lr(config: TrainConfig, prepared: Prepared, split: Split, out: Path, st
         learner.path = Path(scratch)  # the finder puts the weights that it began with there, and back
         finder = LRFinder(num_it=steps)
         finder.scheds = {"lr": lambda position: rates(config, growth(position))}
+        learner.add_cb(Recorder())
+        learner.logger = lambda _: None  # which the recorder prints with
         learner.fit(steps // len(training) + 1, cbs=[finder, bar])
         recorded = zip(learner.recorder.lrs, learner.recorder.losses, strict=True)
         points = [(float(lr), float(loss)) for lr, loss in recorded]

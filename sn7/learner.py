@@ -7,6 +7,7 @@ import torch
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import Learner  # schedule adds fit_one_cycle to Learner
 from fastai.data.core import DataLoaders
+from fastai.learner import Recorder
 from torch import nn
 
 from sn7.config import TrainConfig
@@ -63,7 +64,6 @@ def open_learner(
         wd=config.weight_decay,
         cbs=callbacks,
     )
-    learner.remove_cb(ProgressCallback)
-    learner.logger = lambda _: None
+    learner.remove_cbs([ProgressCallback, Recorder])  # the recorder waits for a GPU after each batch
     with closing(precision):
         yield learner

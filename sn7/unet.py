@@ -1,10 +1,10 @@
 """TrainConfig → the U-Net: fastai's DynamicUnet over an encoder, with an output channel for each class."""
 
-import torch
 from torch import Tensor, nn
 
 from sn7.aspp import ASPP
 from sn7.config import TrainConfig
+from sn7.constants import constant
 from sn7.encoders import build_body, stem_and_rest
 from sn7.errors import EncoderUnknown
 from sn7.hookfree import HookFreeUnet
@@ -98,6 +98,5 @@ def parameter_groups(model: nn.Module) -> list[list[nn.Parameter]]:
 
 def normalize(rgb: Tensor) -> Tensor:
     """Return RGB, float (N, 3, H, W) in [0, 1], with ImageNet's mean and standard deviation taken off."""
-    mean = torch.tensor(IMAGENET_MEAN, device=rgb.device, dtype=rgb.dtype).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=rgb.device, dtype=rgb.dtype).view(1, 3, 1, 1)
+    mean, std = (constant(of, rgb.device, rgb.dtype).view(1, 3, 1, 1) for of in (IMAGENET_MEAN, IMAGENET_STD))
     return (rgb - mean) / std

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     {"errors"},
-    {"fields", "files", "parallel", "selection", "signals"},
+    {"constants", "fields", "files", "parallel", "selection", "signals"},
     {"storage"},
     {"publish"},
     {"config", "rules", "bucket", "unpack"},
