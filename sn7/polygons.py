@@ -11,6 +11,7 @@ import numpy.typing as npt
 import shapely
 from affine import Affine
 from rasterio.crs import CRS
+from scipy import ndimage
 
 from sn7.outlines import outlines
 from sn7.regions import label_regions, reach
@@ -24,7 +25,9 @@ Labels = npt.NDArray[np.int32]
 MIN_PIXELS = 4.0
 """Least area of a polygon, px², where nobody knows what that is on the ground: the challenge's own limit of truth."""
 MAX_PIXELS = 1 << 24
-"""Pixels held at a time; a region that would need more is cut. 838 rows of 20,000 px, which is 2 to 4 km."""
+"""Pixels held from a strip to the next; a region that would need more is cut. 838 rows of 20,000 px, so 2 to 4 km."""
+COLUMNS = 2048
+"""Width, px, of the parts that are outlined at a time: outlining takes 20 times the memory of the probs."""
 EQUAL_AREA = "+proj=cea +ellps=WGS84"
 """Of true area on the WGS 84 ellipsoid, everywhere; the metres of EPSG:3857 are 1/cos(latitude) too long."""
 
@@ -52,7 +55,7 @@ def stream_polygons(
     """Yield the polygons of outputs that come in strips, (1 or 3, rows, width), from top to bottom.
 
     A table as of `to_polygons` for each strip, with the polygons that end in it. They are the same however the raster
-    is divided, but for those that need more than `max_pixels` at a time. Ids are in the order in which they come.
+    is divided, but for those that need more than `max_pixels`, which come in parts. Ids are in the order of coming.
     """
     buffer, count = _Buffer(rules, max_pixels), 0
     for top, polygons, probs in buffer.run(strips):
@@ -88,39 +91,63 @@ class _Buffer:
         else:
             self.rows = np.concatenate([self.rows, strip], axis=1)
             self.done = np.concatenate([self.done, np.zeros(strip.shape[1:], bool)])
-        whole, labels = label_regions(self.rows, self.rules)
-        closed, needed = self._closed(whole, last)
-        polygons, probs = _outlined(labels, self.rows[0], self.rules)
-        chosen = closed[whole.ravel()[_first_pixels(labels)]]
-        top = self.top
-        self._keep_from(needed, closed[whole])
-        return top, polygons[chosen], probs[chosen]
+        whole, _ = ndimage.label(self.rows[0] >= self.rules.threshold, output=np.int32)
+        boxes = _boxes(whole)
+        closed, cut, needed = self._closed(whole, boxes[:, 0], last)
+        top, columns = self.top, boxes[:, 2] // COLUMNS
+        found = [self._outlines(whole, boxes, closed & (columns == column)) for column in np.unique(columns[closed])]
+        self._keep_from(needed, closed[whole[needed:]], cut[whole[needed:]])
+        if not found:
+            return top, np.empty(0, object), np.empty(0)
+        places, polygons, probs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        order = places.argsort()
+        return top, polygons[order], probs[order]
 
-    def _closed(self, whole: Labels, last: bool) -> tuple[npt.NDArray[np.bool_], int]:
-        """Return for each region, 0 for none, whether it is to be outlined now, and the first row still needed."""
+    def _closed(
+        self, whole: Labels, first_rows: npt.NDArray[np.int64], last: bool
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], int]:
+        """Return for each region whether it is to be outlined now and whether it is cut, and the first row to keep."""
         height, width = whole.shape
-        closed = np.ones(int(whole.max()) + 1, bool)
+        closed = np.ones(len(first_rows), bool)
         closed[whole[self.done]] = False
         closed[0] = False
+        cut = np.zeros_like(closed)
         if last:
-            return closed, height
-        below = height - reach(self.rules)  # from here on, rows yet to come may matter
-        touching = np.unique(whole[max(below, 0) :])
+            return closed, cut, height
+        margin = reach(self.rules)  # from so many rows before the end on, rows yet to come may matter
+        touching = np.unique(whole[max(height - margin, 0) :])
         unfinished = touching[closed[touching]]
-        first_rows = _first_pixels(whole)[unfinished - 1] // width
-        needed = max(int(min([*first_rows, below])) - reach(self.rules), 0)
-        if (height - needed) * width > self.max_pixels:
-            return closed, height
-        closed[unfinished] = False
-        return closed, needed
+        needed = first_rows[unfinished] - margin
+        held = needed >= height - self.max_pixels // width
+        closed[unfinished[held]] = False
+        cut[unfinished[~held]] = True
+        return closed, cut, max(int(min([*needed[held], height - 2 * margin])), 0)
 
-    def _keep_from(self, row: int, done: npt.NDArray[np.bool_]) -> None:
+    def _outlines(
+        self, whole: Labels, boxes: npt.NDArray[np.int64], wanted: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_], npt.NDArray[np.float64]]:
+        """Return the first pixels, the outlines and the mean probs of the wanted regions, read from their box alone."""
+        assert self.rows is not None
+        margin = reach(self.rules)
+        top, left = corner = (boxes[wanted].min(axis=0)[[0, 2]] - margin).clip(0)
+        box = np.s_[top : boxes[wanted, 1].max() + margin, left : boxes[wanted, 3].max() + margin]
+        outputs = self.rows[:, *box]
+        _, labels = label_regions(outputs, self.rules)
+        polygons, probs = _outlined(labels, outputs[0], self.rules)
+        rows, columns = np.divmod(_first_pixels(labels), labels.shape[1])
+        chosen = wanted[whole[box][rows, columns]]
+        places = (top + rows) * whole.shape[1] + left + columns
+        return places[chosen], shapely.transform(polygons[chosen], lambda xy: xy + corner[::-1]), probs[chosen]
+
+    def _keep_from(self, row: int, done: npt.NDArray[np.bool_], cut: npt.NDArray[np.bool_]) -> None:
+        """Let go of the rows above. What is left of a region that is cut becomes invalid: what follows is another."""
         assert self.rows is not None
         self.top += row
         if row == self.rows.shape[1]:
             self.rows = None
         else:
-            self.rows, self.done = self.rows[:, row:].copy(), (self.done | done)[row:]
+            self.rows, self.done = self.rows[:, row:].copy(), self.done[row:] | done
+            self.rows[0][cut] = np.nan
 
 
 def _outlined(
@@ -133,6 +160,12 @@ def _outlined(
     of = labels.ravel()[places]
     sums = np.bincount(of, probs.ravel()[places], len(polygons) + 1)
     return polygons, sums[1:] / np.bincount(of, minlength=len(polygons) + 1)[1:]
+
+
+def _boxes(labels: Labels) -> npt.NDArray[np.int64]:
+    """Return the first row, the one after the last, and so the columns, of each label from 0 on, (n, 4); 0 for 0."""
+    boxes = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in ndimage.find_objects(labels)]
+    return np.array([(0, 0, 0, 0), *boxes])
 
 
 def _first_pixels(labels: Labels) -> npt.NDArray[np.int64]:

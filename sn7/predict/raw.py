@@ -15,8 +15,8 @@ __all__ = ["RawOutputs", "write_raw"]
 
 Outputs = npt.NDArray[np.float32]
 
-PIXELS = 1 << 22
-"""Pixels that are read at a time, about: 16 MiB of each output."""
+PIXELS = 1 << 21
+"""Pixels that are read at a time, about: 8 MiB of each output."""
 
 
 @dataclass(frozen=True)

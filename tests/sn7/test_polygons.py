@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -162,8 +164,9 @@ def test_simplifying_saves_corners_and_moves_little() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.8])
 @pytest.mark.parametrize("height", [3, 50])
-def test_strips_give_the_same_polygons(height: int, smoothing: float) -> None:
+def test_strips_give_the_same_polygons(height: int, smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A raster that comes in strips of any height gives what it gives as a whole, each polygon once."""
+    monkeypatch.setattr("sn7.polygons.COLUMNS", 16)
     random = np.random.default_rng(3)
     outputs = random.random((3, 90, 60), np.float32) ** np.array([0.6, 3, 3], np.float32)[:, None, None]
     outputs[0, 20:60, 30] = 0.9  # one region over many strips
@@ -187,3 +190,32 @@ def test_a_region_too_tall_to_be_held_is_cut() -> None:
     assert 2 <= len(parts) <= 6
     assert parts.geometry.area.sum() == pytest.approx(200, abs=0.51 * len(parts))
     assert parts.geometry.total_bounds == pytest.approx((4, -100, 6, 0), abs=1e-5)
+
+
+def test_beside_a_region_that_is_cut_others_stay_whole() -> None:
+    """Buildings of 4 × 4 px that lie across the rows at which the stripe is cut, or at any others, come as they are."""
+    probs = blank(100, 10)
+    probs[:, 1:3] = 0.9
+    for row in range(2, 96, 6):
+        probs[row : row + 4, 5:9] = 0.9
+    strips = [probs[None, row : row + 10] for row in range(0, 100, 10)]
+    parts = pd.concat(list(stream_polygons(strips, RULES, Affine(1, 0, 0, 0, -1, 0), MERCATOR, max_pixels=300)))
+    stripes, buildings = parts[parts.bounds["minx"] < 4], parts[parts.bounds["minx"] > 4]
+    assert [-top for top in buildings.bounds["maxy"]] == pytest.approx(list(range(2, 96, 6)), abs=1e-5)
+    assert buildings.geometry.area.tolist() == pytest.approx([buildings.geometry.area.iloc[0]] * 16, rel=1e-4)
+    assert 2 <= len(stripes) <= 6 and stripes.geometry.area.sum() == pytest.approx(200, abs=0.51 * len(stripes))
+
+
+def test_little_more_is_held_than_a_tall_region_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 400 rows that a stripe keeps, with buildings in each: less than 24 bytes a pixel, 4 of which are probs."""
+    monkeypatch.setattr("sn7.polygons.COLUMNS", 128)
+    probs = np.tile(np.kron(np.array([[0.1, 0.9], [0.1, 0.1]], np.float32), np.ones((4, 4), np.float32)), (50, 300))
+    probs[:, :2] = 0.9
+    strips = (probs[None, row : row + 20].copy() for row in range(0, 400, 20))
+    tracemalloc.start()
+    try:
+        count = sum(map(len, stream_polygons(strips, RULES, Affine(1, 0, 0, 0, -1, 0), MERCATOR)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 1 + 50 * 300 and peak < 24 * probs.size
