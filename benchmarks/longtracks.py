@@ -21,8 +21,8 @@ from sn7.prepare import prepare
 from sn7.prepared import RGB
 from sn7.windows import predict_array
 from sweep.cluster import start_ray, stop_ray
+from sweep.ensembles import SUMMARY, read_chosen
 from sweep.oof import labelled_images, probs_path
-from sweep.outcome import SUMMARY
 from sweep.plan import Plan
 from sweep.records import default_tracking_uri, open_records
 from sweep.studyfile import load_study
@@ -40,9 +40,10 @@ def main() -> None:
     options = parser.parse_args()
     out = options.out.resolve()
     plan = long_plan(options.results, options.data.resolve(), out)
-    trials = [int(trial) for trial in read_json(options.results / SUMMARY)["ensemble"]["trials"]]
+    selection, _ = read_chosen(options.results)
+    trials = sorted({trial for weights in (selection.weights, *selection.nested) for trial in weights})
     predict_folds(plan, trials, options.results, out)
-    write_json(out / SUMMARY, {"ensemble": {"trials": trials}})
+    write_json(out / SUMMARY, read_json(options.results / SUMMARY))
     records = open_records(default_tracking_uri(out), out, out, plan.study.name, "longtracks", resumed=True)
     start_ray(None)
     try:

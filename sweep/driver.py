@@ -22,11 +22,12 @@ from sweep.budget import Budget
 from sweep.cluster import capacity, require_capacity, start_ray, stop_ray
 from sweep.disk import full_disk, require_room
 from sweep.endings import mend
+from sweep.ensembles import SUMMARY
 from sweep.final import final_scenes
 from sweep.growth import coming
 from sweep.journal import JOURNAL, read_header
 from sweep.leaderboard import leaderboard, write_leaderboard
-from sweep.outcome import SUMMARY, finish
+from sweep.outcome import finish
 from sweep.packing import measured_cost, preflight_text, with_gpu_share
 from sweep.plan import Plan, describe, leak_warnings, make_plan
 from sweep.provenance import provenance
@@ -38,7 +39,7 @@ from sweep.study import Study, check_study
 from sweep.studyfile import check_same_study, load_study, save_study
 from sweep.summary import closing
 from sweep.terms import MARK, Terms, make_terms
-from sweep.trackstage import track_stage
+from sweep.trackstage import require_trackable, track_stage
 from sweep.trial import Job
 from sweep.trials import run_trials
 
@@ -58,6 +59,8 @@ def run_study(options: argparse.Namespace) -> int:
     if _is_complete(results, study, options.resume or only_looks) and not only_looks:
         _print_summary(results, study, options)
         return 0
+    if options.tune_tracks is not None:
+        require_trackable(study, results)
     require_writable(options.results.resolve())
     prepared = _prepare(study, options.results.resolve())
     plan = make_plan(study, prepared)
@@ -147,14 +150,11 @@ def _run(plan: Plan, results: Path, options: argparse.Namespace) -> bool:
 def _tune_tracks(plan: Plan, results: Path, options: argparse.Namespace) -> str:
     """Tune the rules of tracking for a complete study, with records of it; return what a person should read."""
     _, records = _open(plan, results, options)
-    state = "INTERRUPTED"
     try:
         with stop_on_signals(StopFile(results)):
-            text = track_stage(plan, results, records, options.tune_tracks)
-        state = "COMPLETE"
-        return text
+            return track_stage(plan, results, records, options.tune_tracks)
     finally:
-        records.close(state)
+        records.close(records.study_state or "COMPLETE")  # the study's, whatever became of the tuning
 
 
 def _check(plan: Plan, results: Path, options: argparse.Namespace) -> None:

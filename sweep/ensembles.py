@@ -7,16 +7,28 @@ from typing import Any
 
 from sn7.config import TrainConfig
 from sn7.ensemble import save_ensemble
+from sn7.errors import StudyInvalid
+from sn7.files import read_json
 from sweep.costs import Cost, costs_of
-from sweep.crossval import OutOfFold, score_out_of_fold
 from sweep.oof import Weights, equal
 from sweep.plan import Plan
+from sweep.scoring import OutOfFold, Scorer
 from sweep.selection import Selection, select
 from sweep.trial import split_folder
 
-__all__ = ["ENSEMBLE", "Candidate", "Candidates", "gain_sentence", "write_ensemble"]
+__all__ = [
+    "ENSEMBLE",
+    "SUMMARY",
+    "Candidate",
+    "Candidates",
+    "folds_json",
+    "gain_sentence",
+    "read_chosen",
+    "write_ensemble",
+]
 
 ENSEMBLE = "ensemble"
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -33,11 +45,16 @@ class Candidate:
         """Of the configurations, chosen on all folds."""
         return self.selection.weights
 
+    @property
+    def thresholds(self) -> dict[int | None, float]:
+        """The threshold fitted without each fold, and, by None, on all."""
+        return {None: self.scored.threshold, **{fold.fold: fold.threshold for fold in self.scored.folds}}
+
     def to_json(self) -> dict[str, Any]:
         """Return what summary.json and the report have of it."""
         return {
             "model": self.name,
-            "weights": {str(trial): weight for trial, weight in self.weights.items()},
+            "weights": _texts(self.weights),
             "dice": self.scored.counts.dice,
             "dice_optimistic": self.scored.optimistic.dice,
             **asdict(self.cost),
@@ -51,13 +68,13 @@ class Candidates:
     plan: Plan
     configs: Mapping[int, TrainConfig]
     """By trial."""
-    results: Path
+    scorer: Scorer
 
     def scored(self, name: str, selection: Selection) -> Candidate:
         """Return a mean with its scores and costs."""
-        plan, results = self.plan, self.results
-        scored = score_out_of_fold(selection, plan.folds, results, plan.prepared)
-        cost = costs_of(selection.weights, self.configs, plan.folds, results, plan.prepared)
+        plan = self.plan
+        scored = self.scorer.score(selection, plan.folds)
+        cost = costs_of(selection.weights, self.configs, plan.folds, self.scorer.results, plan.prepared)
         return Candidate(name, selection, scored, cost)
 
     def compare(self, trials: Sequence[int], names: Mapping[int, str]) -> list[Candidate]:
@@ -65,7 +82,7 @@ class Candidates:
         found = [self.scored(names[trial], Selection({trial: 1.0})) for trial in self.configs]
         if len(trials) > 1:
             found.append(self.scored(f"mean of the best {len(trials)}", Selection(equal(trials))))
-        selected = select(trials, self.plan.folds, self.results, self.plan.prepared)
+        selected = select(trials, self.plan.folds, self.scorer.results, self.plan.prepared, self.scorer.stage)
         return [*found, self.scored(ENSEMBLE, selected)]
 
     def tuned(self, candidates: Sequence[Candidate], selection: Selection, way: str) -> list[Candidate]:
@@ -77,6 +94,36 @@ class Candidates:
         if selection != chosen.selection:
             others, chosen = [*others, replace(chosen, name="greedy selection")], self.scored(ENSEMBLE, selection)
         return [*others, replace(chosen, cost=chosen.cost.of_way(way))]
+
+
+def folds_json(chosen: Candidate) -> list[dict[str, Any]]:
+    """Return what summary.json has of the choices that were made without each fold, for `read_chosen`."""
+    return [{"weights": _texts(fold.weights), "threshold": fold.threshold} for fold in chosen.scored.folds]
+
+
+def read_chosen(results: Path) -> tuple[Selection, dict[int | None, float]]:
+    """Return the weights of a complete study's ensemble, and its thresholds, as Candidate has them.
+
+    Raises StudyInvalid where the study is not complete, or was by a version that did not keep them.
+    """
+    path = results / SUMMARY
+    if not path.exists():
+        raise StudyInvalid(f"{results} holds no complete study; wanted its out-of-fold probs: go on with --resume.")
+    try:
+        ensemble = read_json(path)["ensemble"]
+        each = [ensemble, *ensemble["folds"]]
+        weights, *nested = ({int(trial): weight for trial, weight in one["weights"].items()} for one in each)
+        threshold, *thresholds = (float(one["threshold"]) for one in each)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyInvalid(
+            f"{path} does not say what each fold's ensemble was ({error!r}); remove it and go on with --resume, which "
+            "trains nothing."
+        ) from error
+    return Selection(weights, tuple(nested)), {None: threshold, **dict(enumerate(thresholds))}
+
+
+def _texts(weights: Weights) -> dict[str, float]:
+    return {str(trial): weight for trial, weight in weights.items()}
 
 
 def gain_sentence(candidates: Sequence[Candidate]) -> str:

@@ -9,8 +9,8 @@ from sn7.metrics import Counts
 from sn7.panels import TilePicture
 from sn7.prepared import MASK, RGB, VALID, Prepared, PreparedImage
 from sn7.tilesheet import choose_tiles
-from sweep.crossval import FoldScore, OutOfFold
 from sweep.oof import Weights
+from sweep.scoring import FoldScore, OutOfFold
 
 __all__ = ["out_of_fold_pictures"]
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import ray
-
 from sn7.catalog import Scene, read_catalog, read_scene
 from sn7.ensemble import load_predictor
 from sn7.errors import ImageUnreadable, MonthsInvalid
@@ -14,12 +12,8 @@ from sn7.prepared import is_prepared
 from sn7.storage import is_url, local
 from sn7.symmetries import Symmetries
 from sn7.windows import Predictor
-from sweep.board import Board
-from sweep.budget import Budget
-from sweep.fits import result
-from sweep.stopping import StopFile
+from sweep.stage import Stage
 from sweep.study import Study
-from sweep.terms import require_met
 
 __all__ = ["final_scenes", "predict_final", "why_none"]
 
@@ -39,38 +33,21 @@ def why_none(study: Study, scenes: Sequence[Scene]) -> str:
     return "the data set has no readable images below test_public"
 
 
-def predict_final(
-    ensemble: Path, scenes: Sequence[Scene], results: Path, study: Study, budget: Budget
-) -> PredictReport:
-    """Predict scenes into results/predictions; without any, the report is empty.
+def predict_final(ensemble: Path, scenes: Sequence[Scene], data: str, out: Path, stage: Stage) -> PredictReport:
+    """Predict scenes of the data set `data` into the folder `out`; without any, the report is empty.
 
     Raises KeyboardInterrupt where the study was asked to stop.
     """
-    stop = StopFile(results)
-    task = ray.remote(num_cpus=study.resources.cpu, num_gpus=float(study.resources.gpu))(_predict_here)
-    waiting = {task.remote(ensemble, scene, study.data, results / "predictions"): i for i, scene in enumerate(scenes)}
-    board = Board(len(waiting), 0, "scenes", spent=lambda: str(budget.spent))
     total = PredictReport(0, (), ())
-    try:
-        while waiting:
-            done, _ = ray.wait(list(waiting), timeout=0.5)
-            budget.tick(len(waiting), ray.nodes())
-            board.tick()
-            for reference in done:
-                board.end(waiting.pop(reference), "COMPLETE")
-                report: PredictReport = result(reference)
-                total = PredictReport(
-                    total.images + report.images, total.written + report.written, total.skipped + report.skipped
-                )
-            if stop.requested():
-                raise KeyboardInterrupt
-    finally:
-        board.close()
+    tasks = [(ensemble, scene, data, out) for scene in scenes]
+    for _, report in stage.run(_predict_here, tasks, "scenes", as_trials=True):
+        total = PredictReport(
+            total.images + report.images, total.written + report.written, total.skipped + report.skipped
+        )
     return total
 
 
 def _predict_here(ensemble: Path, scene: Scene, data: str, out: Path) -> PredictReport:
-    require_met()
     return _predict_scene(ensemble, _reached(scene, data), out)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 
 from sn7.folds import Split
-from sweep.crossval import OutOfFold
 from sweep.endings import ERROR, FAILURES, PREEMPTED
+from sweep.scoring import OutOfFold
 from sweep.search import ATTRIBUTES, NOTEBOOK, STATES
 from sweep.tables import write_table
 

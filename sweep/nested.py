@@ -8,28 +8,23 @@ beside the other so that the optimism is visible. The searches begin with the sa
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import optuna
 from optuna.storages import JournalStorage
 from tqdm import tqdm
 
-from sweep.records import Records
+from sweep.found import Count, Found, Params, Scores, Tuned, rows
 from sweep.search import seed_of
-from sweep.tables import table_text, write_table
+from sweep.tables import write_table
 from sweep.tuninglog import open_log
 
-__all__ = ["Found", "Params", "Search", "Tuned", "record", "search_nested"]
-
-Params = dict[str, Any]
-Scores = tuple[float, ...]
-Count = TypeVar("Count")
-"""What parameters come to on one fold, such as `sn7.metrics.Counts`; `score` makes scores of those of several folds."""
+__all__ = ["Search", "search_nested"]
 
 
 @dataclass(frozen=True)
@@ -54,62 +49,14 @@ class Search(Generic[Count]):
     """All else that `evaluate` depends on, as JSON has it: an earlier start's evaluations hold for the same alone."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """What one search has found."""
-
-    held_out: int | None
-    """The fold that it did not see, or None."""
-    params: Params
-    """The best ones."""
-    values: Scores
-    """Their scores on the folds that it saw."""
-    trials: tuple[tuple[Params, Scores], ...]
-    """All that it tried."""
-    span: tuple[int, int]
-    """When it began and ended, ms since 1970."""
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What all searches have found."""
-
-    params: Params
-    """Chosen on all folds: what to use."""
-    optimistic: Scores
-    """On all folds, with these very parameters."""
-    nested: Scores
-    """On all folds, each with parameters chosen on the others: what to report."""
-    baseline: Scores
-    """On all folds, each with its search's baseline."""
-    found: tuple[Found, ...]
-    """One search a fold, in order, then that on all."""
-    by_fold: tuple[Scores, ...]
-    """Of each fold alone, with parameters chosen on the others."""
-    baseline_by_fold: tuple[Scores, ...]
-    """Of each fold alone, with its search's baseline."""
-
-    def to_json(self, scores: Sequence[str]) -> dict[str, Any]:
-        """Return what summary.json has of it, with the names of the scores."""
-        named = {what: dict(zip(scores, getattr(self, what), strict=True)) for what in ("nested", "optimistic")}
-        return {
-            "params": self.params,
-            **named,
-            "before": dict(zip(scores, self.baseline, strict=True)),
-            "before_optimistic": dict(zip(scores, self.found[-1].trials[0][1], strict=True)),
-            "by_fold": [dict(zip(scores, values, strict=True)) for values in self.by_fold],
-            "before_by_fold": [dict(zip(scores, values, strict=True)) for values in self.baseline_by_fold],
-            "params_by_fold": [found.params for found in self.found[:-1]],
-            "tried": sum(len(found.trials) for found in self.found),
-        }
-
-
-def search_nested(search: Search[Count], folds: int, results: Path, stop: Callable[[], bool] = lambda: False) -> Tuned:
+def search_nested(
+    search: Search[Count], folds: int, results: Path, beat: Callable[[], None] = lambda: None
+) -> Tuned[Count]:
     """Search on all folds but each one, and on all; `folds` are at least two.
 
     Keeps what was tried in `results`/tuning.log, an Optuna journal, from where a search that was cut off goes on, and
-    writes it to `results`/<name>.csv. Raises KeyboardInterrupt soon after `stop` returns True, ResultsConflict where
-    tuning.log is damaged, and what `evaluate` raises.
+    writes it to `results`/<name>.csv. Calls `beat` twice a second. Raises what that raises, soon after, and what
+    `evaluate` raises; ResultsConflict where tuning.log is damaged.
     """
     known = _Known(search.evaluate)
     storage = open_log(results / "tuning.log")
@@ -121,8 +68,6 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
             opened = _open(storage, search, held_out)
             bar.update(min(len(_done(opened)), search.trials))
             for _ in _attempts(search, opened, known, seen, held_out):
-                if stop():
-                    raise KeyboardInterrupt
                 if failed.is_set():
                     raise _Halted
                 bar.update()
@@ -136,6 +81,13 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
         ThreadPoolExecutor(folds + 1) as pool,  # evaluations take the time, and those may be anywhere
     ):
         running = [pool.submit(one, held_out) for held_out in (*everything, None)]
+        try:
+            beat()
+            while wait(running, timeout=0.5).not_done:
+                beat()
+        except BaseException:
+            failed.set()
+            raise
         errors = [error for future in running if (error := future.exception())]
     for error in sorted(errors, key=lambda error: isinstance(error, _Halted)):
         raise error
@@ -143,13 +95,15 @@ def search_nested(search: Search[Count], folds: int, results: Path, stop: Callab
     apart = [known(found[fold].params, fold) for fold in everything]
     baselines = [search.suggest(optuna.trial.FixedTrial(search.baseline(fold)), fold) for fold in everything]
     before = [known(baselines[fold], fold) for fold in everything]
-    write_table(results / f"{search.name}.csv", [row for one in found for row in _rows(search.scores, one)])
+    write_table(results / f"{search.name}.csv", [row for one in found for row in rows(search.scores, one)])
     return Tuned(
         params=found[-1].params,
         optimistic=found[-1].values,
         nested=search.score(apart),
         baseline=search.score(before),
         found=found,
+        counts=tuple(apart),
+        baseline_counts=tuple(before),
         by_fold=tuple(search.score([count]) for count in apart),
         baseline_by_fold=tuple(search.score([count]) for count in before),
     )
@@ -222,40 +176,3 @@ def _found(search: Search[Count], opened: optuna.Study, held_out: int | None) ->
 
 def _ms(time: datetime) -> int:
     return round(1000 * time.timestamp())
-
-
-def record(name: str, scores: Sequence[str], tuned: Tuned, records: Records) -> None:
-    """Write each search to a run of its own in MLflow: what it found, its scores there and on the fold held out."""
-    for found in tuned.found:
-        metrics = {f"seen_{score}": value for score, value in zip(scores, found.values, strict=True)}
-        if found.held_out is not None:
-            values = tuned.by_fold[found.held_out]
-            metrics |= {f"held_out_{score}": value for score, value in zip(scores, values, strict=True)}
-        else:
-            for what, values in (("nested", tuned.nested), ("before", tuned.baseline)):
-                metrics |= {f"{what}_{score}": value for score, value in zip(scores, values, strict=True)}
-        tried = table_text(_rows(scores, found))
-        records.search(name, found.held_out, found.span, _flat(found.params), metrics, tried)
-
-
-def _rows(scores: Sequence[str], found: Found) -> list[dict[str, Any]]:
-    """Return what a search tried, a row each."""
-    return [
-        {
-            "held_out": "" if found.held_out is None else found.held_out,
-            "number": number,
-            **_flat(params),
-            **dict(zip(scores, values, strict=True)),
-            "chosen": params == found.params,
-        }
-        for number, (params, values) in enumerate(found.trials)
-    ]
-
-
-def _flat(params: Params) -> dict[str, Any]:
-    """Return parameters with those of a table within named as table.name."""
-    flat: dict[str, Any] = {}
-    for name, value in params.items():
-        inner = value if isinstance(value, dict) else None
-        flat |= {name: value} if inner is None else {f"{name}.{key}": part for key, part in inner.items()}
-    return flat

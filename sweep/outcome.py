@@ -17,12 +17,13 @@ from sn7.panels import tile_sheet
 from sn7.predict import PredictionFiles, PredictReport
 from sn7.train import SHOWN, EpochMetrics, read_history, read_result
 from sweep.budget import Budget
-from sweep.crossval import Member, cross_validate, score_out_of_fold
+from sweep.crossval import Member, cross_validate
 from sweep.endings import worth
-from sweep.ensembles import ENSEMBLE, Candidate, Candidates, gain_sentence, write_ensemble
+from sweep.ensembles import ENSEMBLE, SUMMARY, Candidate, Candidates, folds_json, gain_sentence, write_ensemble
 from sweep.figures import out_of_fold_pictures
 from sweep.final import final_scenes, predict_final, why_none
 from sweep.fits import Fit
+from sweep.footprints import POSTPROCESS, Footprints
 from sweep.leaderboard import (
     Row,
     best_trials,
@@ -34,19 +35,18 @@ from sweep.leaderboard import (
 )
 from sweep.oof import mean_probs
 from sweep.plan import Plan
-from sweep.postprocess import POSTPROCESS, Footprints, tune
+from sweep.postprocess import tune
 from sweep.provenance import commit, provenance
 from sweep.records import Records
 from sweep.repeats import noise_sentence, repeat, repeat_values
 from sweep.report import Findings, write_report
+from sweep.scoring import Scorer, total
 from sweep.search import NOTEBOOK
-from sweep.selection import Selection
+from sweep.stage import Stage
 from sweep.summary import headline, polygon_threshold
 from sweep.trial import split_folder
 
-__all__ = ["SUMMARY", "finish"]
-
-SUMMARY = "summary.json"
+__all__ = ["finish"]
 
 
 def finish(
@@ -65,21 +65,23 @@ def finish(
         )
     repeats = _repeat(plan, opened, best, results, records, budget)
     compared = best + _notebook(plan, opened, best, results)
-    failed = _cross_validate(plan, compared, results, records, budget)
+    stage = Stage(results, budget)
+    scorer = Scorer(results, plan.prepared, stage)
+    failed = _cross_validate(plan, compared, records, budget, scorer)
     trials = [member.trial for member in best if member.trial not in failed]
     if not trials:
         raise StudyInvalid(f"no configuration could be trained on every fold: {'; '.join(failed.values())}")
     left = [member for member in compared if member.trial not in failed]
     names = {member.trial: _name(opened, member.trial) for member in left}
-    scorer = Candidates(plan, {member.trial: member.config for member in left}, results)
-    candidates = scorer.compare(trials, names)
-    tuned = _tune(plan, trials, candidates[-1], results, records)
+    comparison = Candidates(plan, {member.trial: member.config for member in left}, scorer)
+    candidates = comparison.compare(trials, names)
+    tuned = _tune(plan, trials, candidates[-1], results, records, stage)
     used = tuned if tuned and tuned.helps else None
     if used:
-        candidates = scorer.tuned(candidates, used.selection, used.advice["probs"])
+        candidates = comparison.tuned(candidates, used.selection, used.advice["probs"])
     ensemble = write_ensemble(plan, candidates[-1], used.advice if used else None, results)
     scenes = final_scenes(plan.study)
-    predicted = predict_final(ensemble, scenes, results, plan.study, budget)
+    predicted = predict_final(ensemble, scenes, plan.study.data, results / "predictions", stage)
     rows = leaderboard(opened)
     summary = {
         **_summary(rows, candidates, used),
@@ -99,13 +101,13 @@ def finish(
     return summary
 
 
-def _tune(plan: Plan, trials: Sequence[int], chosen: Candidate, results: Path, records: Records) -> Footprints | None:
+def _tune(
+    plan: Plan, trials: Sequence[int], chosen: Candidate, results: Path, records: Records, stage: Stage
+) -> Footprints | None:
     """Tune the way from the chosen ensemble's probs to footprints, unless the study does not want it."""
     if not plan.study.postprocess.trials:
         return None
-    thresholds: dict[int | None, float] = {fold.fold: fold.threshold for fold in chosen.scored.folds}
-    thresholds[None] = chosen.scored.threshold
-    tuned = tune(plan, trials, chosen.selection, thresholds, results)
+    tuned = tune(plan, trials, chosen.selection, chosen.thresholds, results, stage)
     tuned.record(records)
     records.files([results / f"{POSTPROCESS}.csv"])
     return tuned
@@ -147,28 +149,32 @@ def _record_repeat(records: Records, fits: Sequence[tuple[Fit, str]]) -> None:
 
 
 def _cross_validate(
-    plan: Plan, members: list[Member], results: Path, records: Records, budget: Budget
+    plan: Plan, members: list[Member], records: Records, budget: Budget, scorer: Scorer
 ) -> dict[int, str]:
-    """Train the members on the folds; return those that failed on one, by trial, with the reason."""
-    failed = {}
+    """Train the members on the folds; return those that failed on one, by trial, with the reason.
+
+    What a fold is worth out of fold is told when all have been trained: to score one takes cores from the others.
+    """
+    failed, done = {}, []
 
     def told(fit: Fit, epochs: Sequence[EpochMetrics]) -> None:
         records.fold_begins(fit.trial, fit.key)
         for metrics in epochs:
             records.fold_epoch(fit.trial, fit.key, metrics.epoch, asdict(metrics))
 
-    folds = cross_validate(members, plan.folds, plan.study, results, plan.prepared.place, budget, told)
+    folds = cross_validate(members, plan.folds, plan.study, scorer.results, plan.prepared.place, budget, told)
     for fit, error in folds:
         if error:
             failed[fit.trial] = f"trial {fit.trial}, {fit.label}: {error}"
             records.fold(fit.trial, fit.key, "FAILED", {}, [])
             continue
         told(fit, read_history(fit.out))  # what an earlier driver did not come to tell
-        alone = score_out_of_fold(
-            Selection({fit.trial: 1.0}), [fit.split], results, plan.prepared
-        )  # one fold alone keeps 0.5
-        scored = {f"out_of_fold_{name}": value for name, value in alone.counts.metrics().items()}
-        records.fold(fit.trial, fit.key, "COMPLETE", {**worth(fit.out), **scored}, _files(fit.out))
+        records.fold(fit.trial, fit.key, "COMPLETE", worth(fit.out), _files(fit.out))
+        done.append(fit)
+    alone = scorer.read([({fit.trial: 1.0}, fit.split) for fit in done])
+    for fit, scenes in zip(done, alone, strict=True):
+        scored = {f"out_of_fold_{name}": value for name, value in total(scenes).counts(0.5).metrics().items()}
+        records.fold(fit.trial, fit.key, "COMPLETE", scored, [])
     return failed
 
 
@@ -207,6 +213,7 @@ def _summary(rows: Sequence[Row], candidates: Sequence[Candidate], used: Footpri
             **chosen.to_json(),
             "trials": list(chosen.weights),
             "threshold": chosen.scored.threshold,
+            "folds": folds_json(chosen),
             "way": used.advice["probs"] if used else PLAIN,
             "rules": used.advice["rules"] if used else {},
             "out_of_fold": chosen.scored.counts.metrics(),

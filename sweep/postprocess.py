@@ -7,10 +7,9 @@ all images would take eight times the disk that out-of-fold probs take.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -19,80 +18,34 @@ import ray
 from sn7.ensemble import load_predictor
 from sn7.files import atomic_file
 from sn7.metrics import Counts
-from sn7.prepared import RGB, load_prepared
+from sn7.prepared import RGB, PreparedImage, load_prepared
 from sn7.rules import PolygonRules
 from sn7.symmetries import Symmetries
 from sn7.windows import predict_array
 from sweep.fits import result
+from sweep.footprints import POSTPROCESS, ByScene, Footprints
+from sweep.found import Params
 from sweep.judge import PLAIN, TTA, WAYS, Judged, count, true_footprints
-from sweep.nested import Params, Search, Tuned, record, search_nested
-from sweep.oof import TTA_PROBS, Weights, equal, probs_path
+from sweep.nested import Search, search_nested
+from sweep.oof import TTA_PROBS, equal, probs_path
 from sweep.plan import Plan
-from sweep.records import Records
 from sweep.selection import Selection
-from sweep.stopping import StopFile
+from sweep.stage import Stage
 from sweep.trial import split_folder
 
-__all__ = ["POSTPROCESS", "Footprints", "choose_images", "tune"]
+__all__ = ["choose_images", "tune"]
 
-POSTPROCESS = "postprocess"
-"""Name of the search, its table and its runs."""
 SELECTED, MEAN, BEST = "selected", "mean", "best alone"
 """Weights of the configurations: as selected greedily, equal ones, or the best one alone."""
 
 
-@dataclass(frozen=True)
-class Footprints:
-    """How images become footprints best, and what that is worth."""
-
-    objective: str
-    tuned: Tuned
-
-    @property
-    def helps(self) -> bool:
-        """Whether folds are better off with what the others found than without; else nothing of it is used."""
-        return self.tuned.nested > self.tuned.baseline
-
-    @property
-    def selection(self) -> Selection:
-        """The weights that go with it."""
-        return Selection(
-            _weights_of(self.tuned.params), tuple(_weights_of(one.params) for one in self.tuned.found[:-1])
-        )
-
-    @property
-    def advice(self) -> dict[str, Any]:
-        """What an ensemble folder keeps of it: the way to probs and the rules of polygons."""
-        return {"probs": self.tuned.params["probs"], "rules": self.tuned.params["rules"]}
-
-    @property
-    def sentence(self) -> str:
-        """What it has brought, in a sentence."""
-        before, nested, optimistic = (
-            values[0] for values in (self.tuned.baseline, self.tuned.nested, self.tuned.optimistic)
-        )
-        name = {"f1": "F1 of footprints at IoU 0.25", "dice": "Dice of pixels"}[self.objective]
-        end = "" if self.helps else " It is therefore not used."
-        return (
-            f"Tuning without training brought {name} from {before:.3f} to {nested:.3f}, each fold with what the others "
-            f"found ({optimistic:.3f} with what was fitted on these very folds, which flatters).{end}"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what summary.json has of it."""
-        return {"objective": self.objective, "used": self.helps, **self.tuned.to_json((self.objective,))}
-
-    def record(self, records: Records) -> None:
-        """Write the searches to MLflow."""
-        record(POSTPROCESS, (self.objective,), self.tuned, records)
-
-
-def _weights_of(params: Params) -> Weights:
-    return {int(trial): weight for trial, weight in params["weights"].items()}
-
-
 def tune(
-    plan: Plan, trials: Sequence[int], selection: Selection, thresholds: Mapping[int | None, float], results: Path
+    plan: Plan,
+    trials: Sequence[int],
+    selection: Selection,
+    thresholds: Mapping[int | None, float],
+    results: Path,
+    stage: Stage,
 ) -> Footprints:
     """Tune for the mean of `selection`, whose `thresholds` were fitted without each fold, and, by None, on all.
 
@@ -102,7 +55,7 @@ def tune(
     table = plan.study.postprocess
     judged = choose_images(plan)
     if table.tta:
-        _predict_tta(plan, trials, judged, results)
+        _predict_tta(plan, trials, judged, results, stage)
     ways = (*WAYS, TTA) if table.tta else WAYS
     weights = {fold: _weights(trials, selection, fold) for fold in (None, *range(len(plan.folds)))}
     search = Search(
@@ -121,7 +74,8 @@ def tune(
             "images": [one.image.sha256 for one in judged],
         },
     )
-    return Footprints(table.objective, search_nested(search, len(plan.folds), results, StopFile(results).requested))
+    tuned = search_nested(search, len(plan.folds), results, stage.beat)
+    return Footprints(table.objective, tuned)
 
 
 def _weights(trials: Sequence[int], selection: Selection, fold: int | None) -> dict[str, dict[str, float]]:
@@ -177,45 +131,46 @@ def choose_images(plan: Plan) -> list[Judged]:
 
 def _evaluator(
     judged: Sequence[Judged], objective: str, results: Path, place: str | Path
-) -> Callable[[Params, int], Counts]:
+) -> Callable[[Params, int], ByScene]:
     """Return a function of parameters and a fold; the images of one are judged at once, each a Ray task."""
     task = ray.remote(num_cpus=1)(count)
-    by_fold: dict[int, list[ray.ObjectRef]] = {}
+    by_fold: dict[int, list[tuple[str, ray.ObjectRef]]] = {}
     for one in judged:
-        by_fold.setdefault(one.fold, []).append(ray.put(one))
+        by_fold.setdefault(one.fold, []).append((one.image.scene, ray.put(one)))
 
-    def evaluate(params: Params, fold: int) -> Counts:
-        counts = [task.remote(one, params, objective, results, place) for one in by_fold[fold]]
-        return sum(map(result, counts), start=Counts())
+    def evaluate(params: Params, fold: int) -> ByScene:
+        waiting = [(scene, task.remote(one, params, objective, results, place)) for scene, one in by_fold[fold]]
+        counts: dict[str, Counts] = {}
+        for scene, reference in waiting:
+            counts[scene] = counts.get(scene, Counts()) + result(reference)
+        return counts
 
     return evaluate
 
 
-def _score(counts: Sequence[Counts]) -> tuple[float, ...]:
+def _score(folds: Sequence[ByScene]) -> tuple[float, ...]:
     """Return Dice, which of footprints is called F1."""
-    return (sum(counts, start=Counts()).dice,)
+    return (sum((counts for fold in folds for counts in fold.values()), start=Counts()).dice,)
 
 
-def _predict_tta(plan: Plan, trials: Sequence[int], judged: Sequence[Judged], results: Path) -> None:
+def _predict_tta(plan: Plan, trials: Sequence[int], judged: Sequence[Judged], results: Path, stage: Stage) -> None:
     """Predict the judged images with test-time augmentation, each by the fold model that did not train on it."""
-    resources = plan.study.resources
-    task = ray.remote(num_cpus=resources.cpu, num_gpus=float(resources.gpu))(_predict_fold_tta)
-    waiting = [
-        task.remote(trial, model, [one for one in judged if one.fold == fold], results, plan.prepared.place)
-        for trial in trials
-        for fold, split in enumerate(plan.folds)
-        if (model := split_folder(results, trial, split.name) / "model").is_dir()
-    ]
-    for reference in waiting:
-        result(reference)
+    tasks = []
+    for trial, (fold, split) in product(trials, enumerate(plan.folds)):
+        images = [one.image for one in judged if one.fold == fold]
+        missing = [image for image in images if not probs_path(results, trial, image, TTA_PROBS).exists()]
+        if missing:
+            model = split_folder(results, trial, split.name) / "model"
+            tasks.append((trial, model, missing, results, plan.prepared.place))
+    for _ in stage.run(_predict_fold_tta, tasks, "folds with all symmetries", as_trials=True):
+        pass
 
 
-def _predict_fold_tta(trial: int, model: Path, judged: Sequence[Judged], results: Path, place: str | Path) -> None:
-    missing = [one.image for one in judged if not probs_path(results, trial, one.image, TTA_PROBS).exists()]
-    if not missing:
-        return
+def _predict_fold_tta(
+    trial: int, model: Path, images: Sequence[PreparedImage], results: Path, place: str | Path
+) -> None:
     predictor, prepared = Symmetries(load_predictor(model)), load_prepared(place)
-    for image in missing:
+    for image in images:
         probs = predict_array(np.ascontiguousarray(prepared.pixels(image)[RGB]), predictor)
         with atomic_file(probs_path(results, trial, image, TTA_PROBS)) as temporary:
             np.save(temporary, probs.astype(np.float16))

@@ -103,6 +103,11 @@ class Records:
         """Return the state of a trial as the records have it, or nothing where they do not know it."""
         return self.journal.states.get(Run("trial", trial), "")
 
+    @property
+    def study_state(self) -> str:
+        """The state that the study's run was last closed with, or nothing."""
+        return self.journal.states.get(STUDY, "")
+
     def epoch(self, trial: int, step: int, metrics: Mapping[str, float]) -> None:
         """Write one epoch of a trial, but for metrics that the journal has at this step or a later one."""
         self._epoch(Run("trial", trial), step, metrics)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from sn7.folds import Split
 from sn7.metrics import ThresholdCurve
-from sn7.prepared import MASK, VALID, Prepared, PreparedImage
+from sn7.prepared import MASK, VALID, Prepared, PreparedImage, load_prepared
 from sn7.selection import Taken, select_greedily
 from sweep.oof import Weights, labelled_images, probs_path
+from sweep.stage import Stage
 
 __all__ = ["Selection", "select"]
 
@@ -52,9 +53,14 @@ class _Pixels:
         return ThresholdCurve.of(total.clip(0, 1)[None], self.building[None], np.ones((1, len(total)), np.bool_))
 
 
-def select(trials: Sequence[int], splits: Sequence[Split], results: Path, prepared: Prepared) -> Selection:
+def select(
+    trials: Sequence[int], splits: Sequence[Split], results: Path, prepared: Prepared, stage: Stage
+) -> Selection:
     """Choose among the trials' configurations by Dice at its best threshold, on all folds and on all but each one."""
-    folds = [_pixels(trials, split, results, prepared) for split in splits]
+    if len(trials) == 1:
+        return Selection({trials[0]: 1.0}, ({trials[0]: 1.0},) * len(splits))
+    tasks = [(trials, split, results, prepared.place) for split in splits]
+    folds = dict(stage.run(_pixels, tasks, "folds read"))
 
     @cache
     def curve(fold: int, taken: Taken) -> ThresholdCurve:
@@ -66,13 +72,15 @@ def select(trials: Sequence[int], splits: Sequence[Split], results: Path, prepar
             return float(sum((curve(fold, least) for fold in on), start=ThresholdCurve.empty()).dice().max())
 
         taken = select_greedily(len(trials), score, STEPS)
+        stage.beat()
         return {trial: count / sum(taken) for trial, count in zip(trials, taken, strict=True) if count}
 
     every = range(len(splits))
     return Selection(chosen(every), tuple(chosen([other for other in every if other != fold]) for fold in every))
 
 
-def _pixels(trials: Sequence[int], split: Split, results: Path, prepared: Prepared) -> _Pixels:
+def _pixels(trials: Sequence[int], split: Split, results: Path, place: str | Path) -> _Pixels:
+    prepared = load_prepared(place)
     images = labelled_images(prepared, split)
     share = min(1.0, PIXELS / max(1.0, sum(image.valid_share * image.height * image.width for image in images)))
     drawn = [_draw(trials, image, share, index, results, prepared) for index, image in enumerate(images)]

@@ -33,6 +33,11 @@ class StopFile:
         """Return whether it was asked."""
         return self.path.exists()
 
+    def obey(self) -> None:
+        """Raise KeyboardInterrupt where it was asked."""
+        if self.requested():
+            raise KeyboardInterrupt
+
 
 @contextmanager
 def stop_on_signals(stop: StopFile) -> Iterator[Callable[[], bool]]:

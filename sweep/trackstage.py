@@ -14,20 +14,33 @@ import matplotlib.figure
 import tomli_w
 
 from sn7.errors import StudyInvalid
-from sn7.files import atomic_file, read_json, write_json
+from sn7.files import atomic_file, write_json
+from sn7.prepared import is_prepared
 from sn7.score.scot import MATCH_IOU, f1
-from sweep.nested import record
-from sweep.outcome import SUMMARY
+from sn7.storage import local
+from sweep.ensembles import read_chosen
+from sweep.found import record
 from sweep.plan import Plan
 from sweep.records import Records
+from sweep.study import Study
 from sweep.tables import write_table
 from sweep.tracktuning import NAME, TunedTracks, Way, tune_tracks
 
-__all__ = ["track_stage"]
+__all__ = ["require_trackable", "track_stage"]
 
 SCORES = ("scot", "f1")
 COLOURS = ("#6b7280", "#2563eb", "#d97706", "#111827")
 """Of the ways, in their order."""
+
+
+def require_trackable(study: Study, results: Path) -> None:
+    """Raise StudyInvalid where the study is not complete, or its data says nothing of identities."""
+    read_chosen(results)
+    if is_prepared(local(study.data)):
+        raise StudyInvalid(
+            f"{study.data} is a prepared data set, which does not say which footprint is which building; wanted the "
+            "data set itself: give it with --data."
+        )
 
 
 def track_stage(plan: Plan, results: Path, records: Records, tries: int) -> str:
@@ -35,10 +48,7 @@ def track_stage(plan: Plan, results: Path, records: Records, tries: int) -> str:
 
     Needs a connected Ray. Raises StudyInvalid where the study is not complete or its data has no identities.
     """
-    if not (results / SUMMARY).exists():
-        raise StudyInvalid(f"{results} holds no complete study; wanted its out-of-fold probs: go on with --resume.")
-    trials = [int(trial) for trial in read_json(results / SUMMARY)["ensemble"]["trials"]]
-    found = tune_tracks(plan, trials, results, tries)
+    found = tune_tracks(plan, *read_chosen(results), results, tries)
     with atomic_file(results / "tracking.toml") as temporary:
         temporary.write_text(tomli_w.dumps(found.rules.to_dict()), encoding="utf-8")
     write_table(results / "tracks.csv", _rows(found.ways))

@@ -18,19 +18,19 @@ import ray
 from sn7.challenge import Tracks
 from sn7.errors import MonthsInvalid, StudyInvalid
 from sn7.metrics import Counts
-from sn7.prepared import VALID, is_prepared
+from sn7.prepared import VALID
 from sn7.score.inputs import find_sources, scene_tracks
 from sn7.score.scot import MATCH_IOU, SceneScore, f1, score_scene
 from sn7.storage import local
 from sn7.tracking.config import NAIVE, TrackConfig
 from sn7.tracking.months import Months
 from sn7.tracking.track import track
-from sweep.crossval import score_out_of_fold
 from sweep.fits import result
-from sweep.nested import Params, Search, Tuned, search_nested
+from sweep.found import Params, Tuned
+from sweep.nested import Search, search_nested
 from sweep.oof import Weights, mean_probs
 from sweep.plan import Plan
-from sweep.selection import select
+from sweep.selection import Selection
 from sweep.stopping import StopFile
 
 __all__ = ["NAME", "TunedTracks", "Way", "tune_tracks"]
@@ -61,7 +61,7 @@ class Way:
 class TunedTracks:
     """What the tuning found."""
 
-    tuned: Tuned
+    tuned: Tuned[list[SceneScore]]
     rules: TrackConfig
     """Chosen on all folds: what to track with."""
     ways: tuple[Way, ...]
@@ -72,24 +72,27 @@ class TunedTracks:
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
+    """A scene whose months and truth lie in Ray's store, and nowhere else: all scenes' are gigabytes."""
+
+    name: str
     fold: int
-    months: Months
-    truth: Tracks
+    months: int
+    content: ray.ObjectRef
+    """Of (Months, Tracks)."""
 
 
-def tune_tracks(plan: Plan, trials: Sequence[int], results: Path, tries: int) -> TunedTracks:
-    """Tune for the mean of the configurations `trials`; `tries` rules for each fold on the others, and for all.
+def tune_tracks(
+    plan: Plan, selection: Selection, thresholds: Mapping[int | None, float], results: Path, tries: int
+) -> TunedTracks:
+    """Tune for an ensemble, by what `read_chosen` says of it; `tries` rules for each fold on the others, and for all.
 
     Needs a connected Ray. Raises StudyInvalid where the data has no identities or too few months, KeyboardInterrupt
     where the study was asked to stop.
     """
-    selection = select(trials, plan.folds, results, plan.prepared)
-    scored = score_out_of_fold(selection, plan.folds, results, plan.prepared)
-    thresholds: dict[int | None, float] = {fold.fold: fold.threshold for fold in scored.folds}
-    thresholds[None] = scored.threshold
-    scenes, left_out = _scenes(plan, selection.nested or (selection.weights,) * len(plan.folds), results)
+    stop = StopFile(results)
+    scenes, left_out = _scenes(plan, selection.nested, results, stop)
     tasks = _Tasks(scenes)
-    longest = min(LONGEST, max(len(scene.months.dates) for scene in scenes))
+    longest = min(LONGEST, max(scene.months for scene in scenes))
     search = Search(
         name=NAME,
         suggest=lambda trial, held_out: _suggest(trial, longest),
@@ -102,11 +105,11 @@ def tune_tracks(plan: Plan, trials: Sequence[int], results: Path, tries: int) ->
         about={
             "weights": [list(weights.items()) for weights in (selection.weights, *selection.nested)],
             "data": plan.prepared.fingerprint,
-            "scenes": [scene.months.scene for scene in scenes],
+            "scenes": [scene.name for scene in scenes],
         },
     )
     folds = range(len(plan.folds))
-    tuned = search_nested(search, len(folds), results, StopFile(results).requested)
+    tuned = search_nested(search, len(folds), results, stop.obey)
     rules = TrackConfig.from_dict(tuned.params)
     ways = {
         "naive": [TrackConfig.from_dict({"threshold": _rounded(thresholds[fold])}, NAIVE) for fold in folds],
@@ -117,17 +120,14 @@ def tune_tracks(plan: Plan, trials: Sequence[int], results: Path, tries: int) ->
     return TunedTracks(tuned, rules, tuple(tasks.way(name, chosen) for name, chosen in ways.items()), left_out)
 
 
-def _scenes(plan: Plan, weights: Sequence[Weights], results: Path) -> tuple[list[_Scene], tuple[str, ...]]:
+def _scenes(
+    plan: Plan, weights: Sequence[Weights], results: Path, stop: StopFile
+) -> tuple[list[_Scene], tuple[str, ...]]:
     """Return the scenes with their out-of-fold probs and their truth, and a sentence for each that is left out."""
-    data = local(plan.study.data)
-    if is_prepared(data):
-        raise StudyInvalid(
-            f"{plan.study.data} is a prepared data set, which does not say which footprint is which building; wanted "
-            "the data set itself: give it with --data."
-        )
-    sources, scenes, left_out = find_sources(data), [], []
+    sources, scenes, left_out = find_sources(local(plan.study.data)), [], []
     for fold, split in enumerate(plan.folds):
         for name in split.validation:
+            stop.obey()
             images = [image for image in plan.prepared.scene_images(name) if image.labelled]
             probs = []
             for image in images:
@@ -142,7 +142,7 @@ def _scenes(plan: Plan, weights: Sequence[Weights], results: Path) -> tuple[list
             if not truth.identified:
                 left_out.append(f"scene {name} has true footprints without an Id; wanted one for each building.")
                 continue
-            scenes.append(_Scene(fold, months, truth.tracks))
+            scenes.append(_Scene(name, fold, len(months.dates), ray.put((months, truth.tracks))))
     empty = set(range(len(plan.folds))) - {scene.fold for scene in scenes}
     if empty:
         raise StudyInvalid(f"fold {min(empty)} has no scene to tune tracking on: {' '.join(left_out)}")
@@ -150,15 +150,15 @@ def _scenes(plan: Plan, weights: Sequence[Weights], results: Path) -> tuple[list
 
 
 class _Tasks:
-    """Tracks and scores scenes, each in a Ray task; what they need lies in Ray's store once."""
+    """Tracks and scores scenes, each in a Ray task."""
 
     def __init__(self, scenes: Sequence[_Scene]) -> None:
         self._task = ray.remote(num_cpus=1)(_score_scene)
-        self._scenes = [(scene.fold, scene.months.scene, ray.put(scene)) for scene in scenes]
+        self._scenes = scenes
 
     def scores(self, rules: TrackConfig, fold: int) -> dict[str, SceneScore]:
         """Return the scores of a fold's scenes."""
-        waiting = {name: self._task.remote(scene, rules) for of, name, scene in self._scenes if of == fold}
+        waiting = {s.name: self._task.remote(s.content, rules) for s in self._scenes if s.fold == fold}
         return {name: result(reference) for name, reference in waiting.items()}
 
     def way(self, name: str, rules: Sequence[TrackConfig]) -> Way:
@@ -169,8 +169,9 @@ class _Tasks:
         return Way(name, tuple(rules), scores)
 
 
-def _score_scene(scene: _Scene, rules: TrackConfig) -> SceneScore:
-    return score_scene(scene.truth, track(scene.months, rules).tracks)
+def _score_scene(content: tuple[Months, Tracks], rules: TrackConfig) -> SceneScore:
+    months, truth = content
+    return score_scene(truth, track(months, rules).tracks)
 
 
 def _score(folds: Sequence[Sequence[SceneScore]]) -> tuple[float, float]:

@@ -6,10 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sn7.metrics import BINS, ThresholdCurve
-from sweep.crossval import OutOfFold
 from sweep.report.findings import Findings, short_names
 from sweep.report.page import Chart, Section, Table, Text
 from sweep.report.style import BEST, NOTEBOOK, OTHER
+from sweep.scoring import OutOfFold
 
 __all__ = ["calibration", "scenes", "thresholds"]
 

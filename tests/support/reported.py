@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import optuna
 from PIL import Image
+from stages import Here
 
 from sn7.evaluation import Evaluation
 from sn7.files import write_json
@@ -16,7 +17,6 @@ from sn7.prepared import MASK, Prepared
 from sn7.tiles import Sampling
 from sn7.train import TrainResult
 from sweep.costs import Cost
-from sweep.crossval import OutOfFold, score_out_of_fold
 from sweep.endings import ERROR
 from sweep.ensembles import Candidate
 from sweep.figures import out_of_fold_pictures
@@ -25,6 +25,7 @@ from sweep.oof import mean_probs
 from sweep.plan import Plan
 from sweep.report import SECTIONS, Findings
 from sweep.report.page import Section
+from sweep.scoring import OutOfFold, Scorer
 from sweep.search import NOTEBOOK
 from sweep.selection import Selection
 from sweep.studyfile import load_study
@@ -150,7 +151,7 @@ class Study:
             path = self.results / "oof" / f"{trial:04d}" / image.array
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, self._probs(image, best))
-        return score_out_of_fold(Selection({trial: 1.0}), self.plan.folds, self.results, self.plan.prepared)
+        return Scorer(self.results, self.plan.prepared, Here()).score(Selection({trial: 1.0}), self.plan.folds)
 
 
 def sections(findings: Findings) -> dict[str, Section]:

@@ -123,6 +123,12 @@ def test_a_results_folder_of_something_else(run: Run, sample: Path, tmp_path: Pa
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
 
 
+def test_tracks_of_a_study_that_never_ran(run: Run, sample: Path, tmp_path: Path) -> None:
+    """There is nothing to tune on: nothing is prepared, started or written."""
+    _refused(run(sample, None, "--tune-tracks"), tmp_path, "holds no complete study")
+    assert not (tmp_path / "results").exists()
+
+
 def test_what_a_kill_left_half_written_is_no_study(run: Run, sample: Path, tmp_path: Path) -> None:
     """A driver that was killed at its very first file can be started again."""
     folder = tmp_path / "results" / "test"

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import numpy as np
 from reported import FOLDS
+from stages import Here
 
 from sn7.prepared import MASK, VALID, Prepared, PreparedImage
-from sweep.crossval import score_out_of_fold
 from sweep.figures import CROP, out_of_fold_pictures
+from sweep.scoring import Scorer
 from sweep.selection import Selection
 
 
@@ -18,7 +19,7 @@ def test_each_scene_is_shown_as_it_is_scored(make_prepared: Callable[..., Prepar
             path = tmp_path / "oof" / f"{trial:04d}" / image.array
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, np.full((image.height, image.width), share, np.float32))
-    scored = score_out_of_fold(Selection({0: 0.5, 1: 0.5}, ({0: 1.0}, {1: 1.0})), FOLDS, tmp_path, prepared)
+    scored = Scorer(tmp_path, prepared, Here()).score(Selection({0: 0.5, 1: 0.5}, ({0: 1.0}, {1: 1.0})), FOLDS)
 
     def probs(weights: Mapping[int, float], image: PreparedImage) -> np.ndarray:
         return np.full((image.height, image.width), sum(weights) / len(weights), np.float32)
@@ -43,6 +44,6 @@ def test_the_last_rows_and_columns_can_be_shown(make_prepared: Callable[..., Pre
         path = tmp_path / "oof" / "0000" / image.array
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, np.full((300, 300), 0.5, np.float32))
-    scored = score_out_of_fold(Selection({0: 1.0}), FOLDS, tmp_path, prepared)
+    scored = Scorer(tmp_path, prepared, Here()).score(Selection({0: 1.0}), FOLDS)
     (picture, *_) = out_of_fold_pictures(scored, lambda weights, image: np.zeros((300, 300), np.float32), prepared)
     assert picture.mask.shape == (CROP, CROP) and picture.mask.sum() == 20 * 20

@@ -9,8 +9,9 @@ import optuna
 import pytest
 
 from sn7.errors import ResultsConflict
+from sweep.found import Params
 from sweep.journal import Journal, Run, read_lines
-from sweep.nested import Params, Search, search_nested
+from sweep.nested import Search, search_nested
 from sweep.records import Records
 
 BEST = (0.2, 0.8, 0.8)
@@ -96,8 +97,20 @@ def test_an_error_and_a_stop_end_it(tmp_path: Path) -> None:
     search = _search([])
     with pytest.raises(OSError, match="gone"):
         search_nested(Search(**{**vars(search), "evaluate": broken}), 3, tmp_path)
+    beats = iter([None, KeyboardInterrupt])
+
+    def beat() -> None:
+        if error := next(beats):
+            raise error
+
+    def slow(params: Params, fold: int) -> float:
+        time.sleep(0.1)
+        return 0.5
+
+    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        search_nested(search, 3, tmp_path, stop=lambda: True)
+        search_nested(Search(**{**vars(search), "evaluate": slow, "trials": 1000}), 3, tmp_path, beat)
+    assert time.monotonic() - started < 5
 
 
 def test_its_runs_in_mlflow(tmp_path: Path) -> None:

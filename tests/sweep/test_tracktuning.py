@@ -1,4 +1,7 @@
+import argparse
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -7,20 +10,22 @@ import shapely
 
 from sn7.challenge import Tracks
 from sn7.configfile import read_values
-from sn7.errors import StudyInvalid
 from sn7.files import read_json, write_json
 from sn7.prepare import prepare
 from sn7.prepared import MASK
 from sn7.sample import make_sample
 from sn7.score.scot import score_scene
 from sn7.tracking.config import TrackConfig
+from sn7.tracking.months import Months
 from sweep.cluster import start_ray, stop_ray
-from sweep.journal import JOURNAL, read_lines
+from sweep.driver import _tune_tracks
+from sweep.journal import JOURNAL, Journal, read_lines
 from sweep.plan import Plan, make_plan
-from sweep.records import open_records
+from sweep.records import STUDY, Records, open_records
+from sweep.stopping import StopFile
 from sweep.studyfile import load_study
 from sweep.trackstage import track_stage
-from sweep.tracktuning import _baseline, _score, _suggest
+from sweep.tracktuning import _baseline, _scenes, _score, _suggest
 
 
 def _scot(found: float) -> object:
@@ -79,14 +84,58 @@ def plan(tmp_path: Path) -> Plan:
     return make_plan(load_study(path), prepared)
 
 
+def test_scenes_are_kept_once_and_as_the_ensemble_saw_them(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with the weights of its own fold; when one is read, the one before lies in Ray's store alone."""
+    for image in plan.prepared.images:
+        target = tmp_path / "tracks" / "oof" / "0005" / image.array
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.save(target, np.full((image.height, image.width), 0.5, np.float16))
+    alive: list[weakref.ref[Months]] = []
+
+    def put(content: tuple[Months, Tracks]) -> float:
+        assert not any(months() for months in alive)
+        alive.append(weakref.ref(content[0]))
+        return float(content[0].probs.max())
+
+    monkeypatch.setattr("sweep.tracktuning.ray", SimpleNamespace(put=put))
+    scenes, left_out = _scenes(plan, ({3: 1.0}, {3: 0.5, 5: 0.5}), tmp_path / "tracks", StopFile(tmp_path))
+    assert [(scene.name, scene.fold, scene.months) for scene in scenes] == [
+        (plan.prepared.scenes[0], 0, 4),
+        (plan.prepared.scenes[1], 1, 4),
+    ]
+    assert [scene.content for scene in scenes] == [1.0, 0.75] and not left_out
+    StopFile(tmp_path).request()
+    with pytest.raises(KeyboardInterrupt):
+        _scenes(plan, ({3: 1.0}, {3: 1.0}), tmp_path / "tracks", StopFile(tmp_path))
+
+
+def test_a_study_keeps_its_state(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A complete study whose tuning fails, or is stopped, is still a complete one in MLflow."""
+    results = tmp_path / "tracks"
+    Records(Journal(results, "tracks", "id")).close("COMPLETE")
+    records = Records(Journal(results, "tracks", "id"))
+    records.journal.append("status", STUDY, status="RUNNING")
+    monkeypatch.setattr("sweep.driver._open", lambda *_: (None, records))
+
+    def fails(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweep.driver.track_stage", fails)
+    with pytest.raises(KeyboardInterrupt):
+        _tune_tracks(plan, results, argparse.Namespace(tune_tracks=3))
+    *_, told, closed = (line.record for line in read_lines(results / JOURNAL))
+    assert (told["tags"], closed["status"]) == ({"state": "COMPLETE"}, "FINISHED")
+
+
 @pytest.mark.slow
 def test_from_a_study_to_rules(plan: Plan, tmp_path: Path) -> None:
     """Rules, tables, picture and a run a search are left; what was tuned on all is the best that was tried."""
     results = tmp_path / "tracks"
     records = open_records(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, results, "tracks", "id", resumed=False)
-    with pytest.raises(StudyInvalid, match="no complete study"):
-        track_stage(plan, results, records, 3)
-    write_json(results / "summary.json", {"ensemble": {"trials": [3]}})
+    of_fold = {"weights": {"3": 1.0}, "threshold": 0.5}
+    write_json(results / "summary.json", {"ensemble": {**of_fold, "folds": [of_fold, of_fold]}})
     start_ray(None)
     try:
         text = track_stage(plan, results, records, 6)
