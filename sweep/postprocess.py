@@ -75,7 +75,7 @@ def tune(
         },
     )
     tuned = search_nested(search, len(plan.folds), results, stage.beat)
-    return Footprints(table.objective, tuned)
+    return Footprints(table.objective, tuned, plan.study.seed)
 
 
 def _weights(trials: Sequence[int], selection: Selection, fold: int | None) -> dict[str, dict[str, float]]:
