@@ -13,6 +13,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from scipy import ndimage
 
+from sn7.ground import ground_m2
 from sn7.outlines import outlines
 from sn7.regions import label_regions, reach
 from sn7.rules import PolygonRules
@@ -28,8 +29,6 @@ MAX_PIXELS = 1 << 24
 """Pixels held from a strip to the next; a region that would need more is cut. 838 rows of 20,000 px, so 2 to 4 km."""
 COLUMNS = 2048
 """Width, px, of the parts that are outlined at a time: outlining takes 20 times the memory of the probs."""
-EQUAL_AREA = "+proj=cea +ellps=WGS84"
-"""Of true area on the WGS 84 ellipsoid, everywhere; the metres of EPSG:3857 are 1/cos(latitude) too long."""
 
 
 def to_polygons(outputs: Outputs, rules: PolygonRules, transform: Affine, crs: CRS | None) -> gpd.GeoDataFrame:
@@ -189,7 +188,7 @@ def _table(
     if crs is None:
         area, kept = np.full(len(polygons), np.nan), shapely.area(polygons) >= MIN_PIXELS
     else:
-        area = shapely.area(geometry.to_crs(EQUAL_AREA).array)
+        area = ground_m2(geometry)
         kept = area >= rules.min_area_m2
     columns = {"Id": np.arange(1, kept.sum() + 1), "area_m2": area[kept], "mean_prob": probs[kept]}
     return gpd.GeoDataFrame(columns, geometry=geometry[kept].array, crs=crs)

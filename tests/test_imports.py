@@ -14,7 +14,7 @@ ORDER = [
     {"publish"},
     {"config", "rules", "bucket", "unpack"},
     {"catalog", "xyz", "losses", "metrics", "encoders", "prepared", "history", "panels", "configfile", "download"},
-    {"pooling", "regions", "outlines", "vectors"},
+    {"pooling", "regions", "outlines", "vectors", "ground"},
     {"precision", "evaluation", "augment", "curves", "steps", "optimizer", "aspp", "hookfree", "pretrained"},
     {"challenge", "footprints", "rasters", "sample"},
     {"imagereader", "masks", "maskfiles", "folds", "polygons", "windows"},

@@ -9,8 +9,8 @@ from pyproj import CRS, Transformer
 
 from sn7.catalog import IMAGE_FOLDERS, Scene, parse_image_name, read_catalog, read_scene
 from sn7.errors import DataMissing, MonthsInvalid, ResultsConflict
+from sn7.ground import EQUAL_AREA
 from sn7.imagereader import ImageReader, open_image
-from sn7.polygons import EQUAL_AREA
 
 __all__ = ["Job", "check_targets", "ground_km2", "jobs_of", "months_of"]
 

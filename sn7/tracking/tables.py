@@ -6,11 +6,10 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from sn7.polygons import EQUAL_AREA
+from sn7.ground import ground_m2
 from sn7.tracking.track import Buildings
 
 __all__ = ["LON_LAT", "Tables", "as_tables"]
@@ -45,7 +44,7 @@ def as_tables(found: Buildings, transform: Affine, crs: CRS) -> Tables:
     buildings = gpd.GeoDataFrame(
         _columns(found, standing), geometry=_place(found.outlines, transform, crs).array, crs=crs
     )
-    buildings["area_m2"] = shapely.area(buildings.geometry.to_crs(EQUAL_AREA).array).round(1)
+    buildings["area_m2"] = ground_m2(buildings.geometry).round(1)
     return Tables(buildings, _months(found, standing), _footprints(found, buildings, transform, crs))
 
 
