@@ -238,6 +238,8 @@ def _centre(path: Path, source: Any) -> tuple[float, float]:
     left, bottom, right, top = source.bounds
     centre = np.array([[(left + right) / 2, (bottom + top) / 2]])
     lon, lat = reproject(centre, source.crs, CRS.from_epsg(4326))[0].tolist()
+    if 180 < lon <= 360:  # as it is where longitudes are counted from 0 to 360
+        lon -= 360
     if not (-180 <= lon <= 180 and -90 <= lat <= 90):
         raise ImageUnreadable(
             f"{path} lies outside its CRS ({source.crs.to_string()}); wanted a place on the earth: get the file again."

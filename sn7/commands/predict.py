@@ -78,24 +78,26 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> str:
-    """Run it; return what it prints."""
+    """Run it; return what it prints. Where an image cannot be read it prints that itself and raises ImageUnreadable."""
     from sn7.autobatch import window_batch
     from sn7.ensemble import load_predictor
-    from sn7.errors import ConfigError, MonthsInvalid
+    from sn7.errors import ConfigError, ImageUnreadable, MonthsInvalid
     from sn7.learner import named_device
-    from sn7.predict import MapOptions, Way, predict
+    from sn7.predict import MapOptions, Way, jobs_of, predict
     from sn7.storage import local
     from sn7.symmetries import Symmetries
 
     if options.pool_months and options.pool in (None, "none"):
         raise ConfigError("--pool-months says over how many months to pool, not how; add --pool mean or --pool median.")
-    model = load_predictor(options.model, named_device(options.device), options.fine)
+    device, inputs = named_device(options.device), [local(place) for place in options.input]
+    for path in inputs:
+        jobs_of(path, options.out)  # what is not there is found before the model is loaded
+    model = load_predictor(options.model, device, options.fine)
     batch_size = window_batch(model) if options.batch_size == "auto" else options.batch_size
     maps = MapOptions(PolygonRules.from_texts(options.set, model.rules), options.format, batch_size)
     tuned = Way.of(model.way)
     way = _way(options, tuned)
     predictor = Symmetries(model) if way.tta else model
-    inputs = [local(place) for place in options.input]
     notes = [_note(way, tuned)] if tuned != Way() else []
     try:
         report = predict(predictor, inputs, options.out, maps, way.pooling)
@@ -105,7 +107,7 @@ def run(options: argparse.Namespace) -> str:
         notes = [f"not pooled over months, as the rules of this model's polygons were tuned: {error}"]
         report = predict(predictor, inputs, options.out, maps)
     polygons = sum(files.count for files in report.written)
-    return "\n".join(
+    text = "\n".join(
         [
             *(f"note: {note}" for note in notes),
             *(f"skipped: {sentence}" for sentence in report.skipped),
@@ -114,6 +116,13 @@ def run(options: argparse.Namespace) -> str:
             f"({report.km2:.1f} km²), {len(report.written)} maps, {polygons} polygons, {len(report.skipped)} skipped",
         ]
     )
+    if report.unreadable:
+        print(text)
+        raise ImageUnreadable(
+            f"{report.unreadable} of {report.images} images cannot be read; wanted all of them: get those again that "
+            "are named above, or leave them out."
+        )
+    return text
 
 
 def _way(options: argparse.Namespace, tuned: "Way") -> "Way":
@@ -133,15 +142,14 @@ def _note(way: "Way", tuned: "Way") -> str:
 
 
 def _odd(text: str) -> int:
-    months = int(text)
-    if months < 0 or (months and months % 2 == 0):
+    if not text.isdecimal() or (int(text) and int(text) % 2 == 0):
         raise argparse.ArgumentTypeError(f"{text} cannot be used; wanted 0 or an odd number of months, such as 3")
-    return months
+    return int(text)
 
 
 def _batch(text: str) -> int | str:
     if text == "auto":
         return text
-    if int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} cannot be used; wanted 1 or more windows, or auto")
     return int(text)

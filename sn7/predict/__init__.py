@@ -9,8 +9,10 @@ months have the scene's name. No image is held in memory as a whole.
 """
 
 from sn7.predict.files import MapOptions, PredictionFiles
+from sn7.predict.inputs import jobs_of
 from sn7.predict.pooled import Pooling
-from sn7.predict.run import PredictReport, predict, predict_image
+from sn7.predict.report import PredictReport
+from sn7.predict.run import predict, predict_image
 from sn7.predict.way import Way
 
-__all__ = ["MapOptions", "Pooling", "PredictReport", "PredictionFiles", "Way", "predict", "predict_image"]
+__all__ = ["MapOptions", "Pooling", "PredictReport", "PredictionFiles", "Way", "jobs_of", "predict", "predict_image"]

@@ -1,11 +1,13 @@
 """Outputs → a Cloud Optimized GeoTIFF: tiles and overviews in an order that a few requests over the web can read."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from sn7.files import atomic_file
@@ -32,7 +34,8 @@ def write_cog(raw: RawOutputs, path: Path, tags: Mapping[str, str | float], scra
     `scratch` is a folder for a copy without compression, on the way. Raises DiskFull.
     """
     plain = scratch / "plain.tif"
-    with atomic_file(path) as temporary:
+    with warnings.catch_warnings(), atomic_file(path) as temporary:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # which sn7 says itself, of the image
         _write_plain(raw, plain, tags)
         rasterio.shutil.copy(plain, temporary, driver="COG", **LAYOUT)
         plain.unlink()

@@ -10,12 +10,13 @@ import geopandas as gpd
 
 import sn7
 from sn7.figures import LONGEST, Preview
+from sn7.files import require_writable
 from sn7.imagereader import ImageReader
 from sn7.polygons import stream_polygons
 from sn7.predict.cog import write_cog
 from sn7.predict.raw import RawOutputs
 from sn7.rules import PolygonRules
-from sn7.vectors import write_polygons
+from sn7.vectors import FORMATS, write_polygons
 from sn7.windows import Predictor
 
 __all__ = ["MapOptions", "PredictionFiles", "scratch_folder", "write_map"]
@@ -46,9 +47,12 @@ class PredictionFiles:
 
 @contextmanager
 def scratch_folder(out: Path) -> Iterator[Path]:
-    """Yield a folder in `out` that is gone afterwards, and with it `out`, if that is new and empty."""
+    """Yield a folder in `out` that is gone afterwards, and with it `out`, if that is new and empty.
+
+    Raises FolderUnwritable where there can be none.
+    """
     missing = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
+    require_writable(out)
     try:
         with tempfile.TemporaryDirectory(prefix=".tmp-", dir=out) as name:
             yield Path(name)
@@ -62,7 +66,8 @@ def write_map(
 ) -> PredictionFiles:
     """Write `target`, a .tif, and the polygons and the preview beside it; `image` is what the preview shows.
 
-    They come into their places when all three are complete; `scratch` is on the same disk. Raises DiskFull.
+    They come into their places when all three are complete, where polygons of other formats go, since they are of
+    other probs; `scratch` is on the same disk. Raises DiskFull.
     """
     rules = options.rules or predictor.rules
     made = [scratch / target.with_suffix(ending).name for ending in (".tif", f".{options.format}", ".png")]
@@ -79,6 +84,9 @@ def write_map(
     count = write_polygons(_drawn(tables, preview), made[1])
     preview.save(made[2])
     probs, polygons, picture = (path.replace(target.parent / path.name) for path in made)
+    for ending in FORMATS:
+        if ending != options.format:
+            target.with_suffix(f".{ending}").unlink(missing_ok=True)
     return PredictionFiles(probs, polygons, picture, count)
 
 

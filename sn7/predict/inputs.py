@@ -4,15 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import shapely
-from pyproj import CRS, Transformer
-
 from sn7.catalog import IMAGE_FOLDERS, Scene, parse_image_name, read_catalog, read_scene
 from sn7.errors import DataMissing, MonthsInvalid, ResultsConflict
-from sn7.ground import EQUAL_AREA
-from sn7.imagereader import ImageReader, open_image
 
-__all__ = ["Job", "check_targets", "ground_km2", "jobs_of", "months_of"]
+__all__ = ["Job", "check_targets", "jobs_of", "months_of"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +34,20 @@ def jobs_of(path: Path, out: Path) -> list[Job]:
     if not path.exists():
         raise DataMissing(f"{path} does not exist; give GeoTIFFs, scene folders or a data set.")
     if not path.is_dir():
-        return [Job(path, out)]
+        return [Job(path, out, _udm_of(path))]
     if any((path / name).is_dir() for name in IMAGE_FOLDERS):
         scenes: Sequence[Scene] = [read_scene(path)]
     else:
         catalog = read_catalog(path)
         scenes = catalog.final or catalog.training
     return [Job(image.path, out / scene.name, image.udm) for scene in scenes for image in scene.images]
+
+
+def _udm_of(path: Path) -> Path | None:
+    """Return the mask of unusable pixels of an image that lies in a scene, if it has one."""
+    folder = path.absolute().parent
+    udm = folder.parent / "UDM_masks" / f"{path.stem}_UDM.tif"
+    return udm if folder.name in IMAGE_FOLDERS and udm.exists() else None
 
 
 def months_of(jobs: Iterable[Job], out: Path) -> dict[str, list[tuple[str, Job]]]:
@@ -67,12 +69,13 @@ def months_of(jobs: Iterable[Job], out: Path) -> dict[str, list[tuple[str, Job]]
 
 
 def check_targets(jobs: Sequence[Job]) -> None:
-    """Raise ResultsConflict where a job would overwrite its image, or two would be written to one place."""
+    """Raise ResultsConflict where a job's files would lie beside its image, or two would be written to one place."""
     sources: dict[Path, Path] = {}
     for job in jobs:
-        if job.target.resolve() == job.source.resolve():
+        if job.folder.resolve() == job.source.parent.resolve():  # whose other files of this name are not ours
             raise ResultsConflict(
-                f"{job.source} would be overwritten by its own probs; give another folder than {job.folder}."
+                f"{job.source}, or files of its name beside it, would be overwritten; give another folder than "
+                f"{job.folder}."
             )
         if job.target in sources:
             raise ResultsConflict(
@@ -80,20 +83,3 @@ def check_targets(jobs: Sequence[Job]) -> None:
                 "predict them into two folders."
             )
         sources[job.target] = job.source
-
-
-def ground_km2(job: Job) -> float:
-    """Return the ground area of a job's image, km²; 0 where it has no CRS. Raises ImageUnreadable."""
-    with open_image(job.source, job.udm) as image:
-        return _km2(image)
-
-
-def _km2(image: ImageReader) -> float:
-    if image.crs is None:
-        return 0.0
-    height, width = image.shape
-    border = shapely.segmentize(shapely.box(0, 0, width, height), max(height, width) / 16)
-    to_ground = Transformer.from_crs(CRS.from_user_input(image.crs.to_wkt()), EQUAL_AREA, always_xy=True)
-    points = shapely.get_coordinates(border) @ [[image.transform.a, 0], [0, image.transform.e]]
-    x, y = to_ground.transform(points[:, 0] + image.transform.c, points[:, 1] + image.transform.f)
-    return float(abs(shapely.Polygon(list(zip(x, y, strict=True))).area)) / 1e6

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sn7.errors import MonthsInvalid
 from sn7.pooling import pool
 from sn7.predict.raw import RawOutputs, write_raw
 
@@ -29,18 +28,10 @@ class Pooling:
 def pool_raw(months: Sequence[RawOutputs], how: str, path: Path) -> RawOutputs:
     """Write to `path`, and return, what several months' outputs are worth together; invalid pixels do not count.
 
-    Where an image is some rows or columns short, the others count there. Raises MonthsInvalid where they do not begin
-    at one place with pixels of one size, DiskFull.
+    They lie on one grid; where an image is some rows or columns short, the others count there. Raises DiskFull.
     """
-    first = months[0]
-    for month in months:
-        if month.crs != first.crs or not month.transform.almost_equals(first.transform, precision=1e-6):
-            raise MonthsInvalid(
-                f"{month.path.name} and {first.path.name} do not lie on one grid, so they cannot be pooled; wanted "
-                "images of one place: predict them with --pool none."
-            )
     shape = (max(month.shape[0] for month in months), max(month.shape[1] for month in months))
-    pooled = replace(first, path=path, shape=shape)
+    pooled = replace(months[0], path=path, shape=shape)
     write_raw(path, _strips(months, pooled, how))
     return pooled
 

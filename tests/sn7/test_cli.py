@@ -82,8 +82,12 @@ def test_missing_input_is_one_sentence(command: list[str], tmp_path: Path, capsy
 
 
 def test_a_model_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`sn7 predict` says what it wanted."""
-    assert main(["predict", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    """`sn7 predict` says what it wanted, once it has seen that there is something to predict."""
+    command = ["predict", str(tmp_path), str(tmp_path / "a.tif"), "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "a.tif does not exist" in _said(capsys)[1]
+    (tmp_path / "a.tif").touch()
+    assert main(command) == 1
     assert "is no model folder" in _said(capsys)[1]
 
 
@@ -93,7 +97,9 @@ def test_a_model_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["--pool-months", "3"], 1, "add --pool mean or --pool median"),
         (["--pool", "mean", "--pool-months", "4"], 2, "wanted 0 or an odd number"),
         (["--device", "tpu"], 1, "there is no device 'tpu' here; wanted auto or one of cpu"),
+        (["--pool", "mean", "--pool-months", "x"], 2, "x cannot be used; wanted 0 or an odd number"),
         (["--batch-size", "0"], 2, "wanted 1 or more windows"),
+        (["--batch-size", "x"], 2, "x cannot be used; wanted 1 or more windows, or auto"),
         (["--format", "shp"], 2, "invalid choice: 'shp'"),
     ],
 )

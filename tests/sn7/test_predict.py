@@ -233,7 +233,6 @@ def test_other_formats_keep_the_crs(tmp_path: Path, ending: str) -> None:
     assert found.total_bounds == pytest.approx([left, top - 4 * SIDE, left + 10 * SIDE, top], abs=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_an_image_without_a_crs_is_predicted_with_a_warning(tmp_path: Path) -> None:
     """Probs without CRS, polygons in the file's own coordinates, no area, one sentence that says so."""
     source = write_tif(tmp_path / "a.tif", bands(), crs=None)
