@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sn7.catalog import Scene, read_catalog, read_scene
 from sn7.ensemble import load_predictor
-from sn7.errors import ImageUnreadable, MonthsInvalid
-from sn7.predict import PredictReport, Way, predict, predict_image
+from sn7.errors import MonthsInvalid
+from sn7.predict import PredictReport, Way, predict
 from sn7.prepared import is_prepared
 from sn7.storage import is_url, local
 from sn7.symmetries import Symmetries
@@ -41,9 +41,7 @@ def predict_final(ensemble: Path, scenes: Sequence[Scene], data: str, out: Path,
     total = PredictReport(0, (), ())
     tasks = [(ensemble, scene, data, out) for scene in scenes]
     for _, report in stage.run(_predict_here, tasks, "scenes", as_trials=True):
-        total = PredictReport(
-            total.images + report.images, total.written + report.written, total.skipped + report.skipped
-        )
+        total += report
     return total
 
 
@@ -59,33 +57,13 @@ def _reached(scene: Scene, data: str) -> Scene:
 
 
 def _predict_scene(ensemble: Path, scene: Scene, out: Path) -> PredictReport:
-    """Predict a scene in the way that the ensemble's rules were tuned for; months that cannot be pooled one by one.
-
-    An image that cannot be read is skipped with the reason, after all that it cost to get here.
-    """
+    """Predict a scene in the way that the ensemble's rules were tuned for; months that cannot be pooled one by one."""
     predictor: Predictor = (model := load_predictor(ensemble))
     way = Way.of(model.way)
     if way.tta:
         predictor = Symmetries(model)
-    if way.pooling:
-        try:
-            return predict(predictor, [scene.folder], out, pooling=way.pooling)
-        except (ImageUnreadable, MonthsInvalid) as error:
-            alone = _predict_images(predictor, scene, out)
-            return replace(alone, skipped=(*alone.skipped, f"{scene.name} is not pooled over its months: {error}"))
-    return _predict_images(predictor, scene, out)
-
-
-def _predict_images(predictor: Predictor, scene: Scene, out: Path) -> PredictReport:
-    written, skipped = [], []
-    for image in scene.images:
-        try:
-            files = predict_image(predictor, image.path, out / scene.name, image.udm)
-        except ImageUnreadable as error:
-            skipped.append(str(error))
-            continue
-        if files:
-            written.append(files)
-        else:
-            skipped.append(f"{image.path} has no valid pixel.")
-    return PredictReport(len(scene.images), tuple(written), tuple(skipped))
+    try:
+        return predict(predictor, [scene.folder], out, pooling=way.pooling)
+    except MonthsInvalid as error:
+        alone = predict(predictor, [scene.folder], out)
+        return replace(alone, warnings=(*alone.warnings, f"{scene.name} is not pooled over its months: {error}"))

@@ -88,6 +88,7 @@ def finish(
         "failed": list(failed.values()),
         "predicted": len(predicted.written),
         "skipped": list(predicted.skipped),
+        "warnings": list(predicted.warnings),
         "none_predicted": "" if predicted.written else why_none(plan.study, scenes),
         "limits": plan.study.limits,
         "ended_by": ended_by,

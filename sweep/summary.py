@@ -53,6 +53,7 @@ def closing(summary: Mapping[str, Any], rows: Sequence[Row], results: Path, ui: 
     lines += [f"{what:12} {place}  ({note})" for what, place, note in places]
     lines += [f"left out of the ensemble: {sentence}" for sentence in summary.get("failed", ())]
     lines += [f"skipped: {sentence}" for sentence in summary["skipped"]]
+    lines += [f"warning: {sentence}" for sentence in summary.get("warnings", ())]
     if reason := summary.get("none_predicted"):
         lines.append(f"no final scene is predicted: {reason}")
     return "\n".join(lines)

@@ -40,5 +40,6 @@ def final_scenes(findings: Findings) -> Section:
     else:
         blocks.append(Text(f"None was predicted: {findings.summary['none_predicted']}."))
     blocks += [Text(f"Skipped: {sentence}") for sentence in skipped]
+    blocks += [Text(f"Warning: {sentence}") for sentence in findings.summary.get("warnings", ())]
     blocks += [Picture(path, f"{path.parent.name}, {path.stem}") for path in findings.previews[:PREVIEWS]]
     return Section("Final scenes", blocks)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import rasterio
+from affine import Affine
 from brightness import Brightness, mean_probs, write_month
 
 from sn7.catalog import read_scene
@@ -34,15 +36,26 @@ def test_it_is_predicted_as_it_was_tuned(
     assert ensemble.calls == calls
 
 
-def test_months_that_cannot_be_pooled_are_predicted_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of them is damaged: the other one is predicted, and both facts are told."""
+@pytest.mark.parametrize("way", ["plain", "mean 3"])
+def test_a_damaged_month_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """The other one is predicted, pooled or not."""
     write_month(tmp_path / NAME, "2018_01", 204)
-    write_month(tmp_path / NAME, "2018_02", 204)
-    next((tmp_path / NAME).rglob("*2018_02*")).write_bytes(b"no image")
+    write_month(tmp_path / NAME, "2018_02", 204).write_bytes(b"no image")
+    monkeypatch.setattr("sweep.final.load_predictor", lambda folder: Brightness(way))
+    report = _predict_scene(tmp_path, read_scene(tmp_path / NAME), tmp_path / "out")
+    assert (report.images, len(report.written), report.unreadable) == (2, 1, 1)
+    assert len(report.skipped) == 1 and "2018_02" in report.skipped[0]
+
+
+def test_months_that_cannot_be_pooled_are_predicted_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lie in two places: each is predicted, and that is told, since no result of theirs is missing."""
+    write_month(tmp_path / NAME, "2018_01", 51)
+    with rasterio.open(write_month(tmp_path / NAME, "2018_02", 204), "r+") as moved:
+        moved.transform = moved.transform @ Affine.translation(3, 0)
     monkeypatch.setattr("sweep.final.load_predictor", lambda folder: Brightness("mean 3"))
     report = _predict_scene(tmp_path, read_scene(tmp_path / NAME), tmp_path / "out")
-    assert len(report.written) == 1 and len(report.skipped) == 2
-    assert "is not pooled over its months" in report.skipped[1]
+    assert mean_probs(tmp_path / "out") == pytest.approx([0.2, 0.8], abs=1e-3)
+    assert report.skipped == () and "is not pooled over its months" in report.warnings[0]
 
 
 def test_a_machine_without_the_drivers_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
