@@ -93,9 +93,12 @@ class WeightedCrossEntropy(Loss):
     def total(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the weighted loss summed over valid pixels, float scalar."""
         classes = torch.where(target == IGNORE, target, target & 1)
-        return functional.cross_entropy(
-            _full_precision(logits[:, :2]), classes, weight=self.weight, ignore_index=IGNORE, reduction="sum"
+        # torch's own sum adds up in any order on a GPU; on a processor it saves a pass over the pixels.
+        reduction = "sum" if logits.device.type == "cpu" else "none"
+        loss = functional.cross_entropy(
+            _full_precision(logits[:, :2]), classes, weight=self.weight, ignore_index=IGNORE, reduction=reduction
         )
+        return loss.sum()
 
 
 class Focal(WeightedCrossEntropy):

@@ -1,10 +1,12 @@
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sn7.config import TrainConfig
 from sn7.losses import IGNORE, Focal, Loss, Lovasz, WeightedCrossEntropy, background, build_loss, building
@@ -213,3 +215,26 @@ def test_nothing_waits_for_the_device(name: str, separation: float) -> None:
     assert all(part.shape == () for part in loss.sums(logits, target))
     with pytest.raises(RuntimeError, match="meta"):
         logits.sum().item()
+
+
+class Reductions(TorchDispatchMode):
+    """Notes how each cross-entropy of pixels is reduced: 0 is not at all, 2 is summed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.nll_loss2d_forward.default:
+            self.seen.append(args[3])
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_gpu_adds_up_in_one_order() -> None:
+    """Away from the processor torch's own sum would add up as threads arrive; what is summed after it is the same."""
+    logits, target = random_batch(size=50)
+    loss = WeightedCrossEntropy(0.75)
+    with Reductions() as reductions:
+        loss(logits, target)
+        loss.to("meta")(logits.to("meta"), target.to("meta"))
+    assert reductions.seen == [2, 0]
