@@ -32,9 +32,9 @@ from scipy import ndimage
 
 from sn7.autobatch import window_batch
 from sn7.config import TrainConfig
+from sn7.device import device_name
 from sn7.ensemble import Predictor, load_predictor
 from sn7.imagereader import open_image
-from sn7.measure import device_name
 from sn7.modeldir import save_model
 from sn7.polygons import to_polygons
 from sn7.predict import MapOptions, predict_image

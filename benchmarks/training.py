@@ -22,19 +22,17 @@ from fastai.callback.schedule import Learner
 from notebooktraining import EpochTimer, notebook_learner, write_tiles
 
 from sn7.config import TrainConfig
+from sn7.device import default_device, device_name
 from sn7.folds import Split
-from sn7.learner import default_device, open_learner, rates
+from sn7.learner import open_learner, rates
 from sn7.loader import loaders
-from sn7.losses import build_loss
-from sn7.measure import device_name
-from sn7.optimizer import FusedAdam
-from sn7.precision import autocast
+from sn7.measure import Rehearsal
 from sn7.prepare import prepare
 from sn7.prepared import Prepared
 from sn7.sample import make_sample
 from sn7.tiles import training_tiles, validation_tiles
 from sn7.trainloop import TrainLoss, ValidationMetrics
-from sn7.unet import build_unet, parameter_groups
+from sn7.unet import build_unet
 
 SCENES = 4
 """Of 1,024 px, one of them to validate on: four batches of the notebook's."""
@@ -99,26 +97,20 @@ class Bench:
         _reset(self.device)
         timer = EpochTimer()
         learner.fit_one_cycle(1, rates(self.config, self.config.lr_max), cbs=timer)
-        return timer.rates[0], timer.validation_s[0], _peak_mib(self.device)
+        return timer.rates[0], timer.validation_s[0], _tensors_mib(self.device)
 
     def limit(self) -> Rates:
         """Return what the steps take of a batch that is there already."""
         training, _ = loaders(self.config, self.prepared, self.split, self.device)
         images, target = next(iter(training))
-        model = self._model().train()
-        loss_func = build_loss(self.config).to(self.device)
-        optimizer = FusedAdam(parameter_groups(model), lr=self.config.lr_max, wd=self.config.weight_decay)
+        rehearsal = Rehearsal(self.config, len(images), self.device)
         _reset(self.device)
         for step in range(len(training)):
             if step == 1:
                 started = _now(self.device)
-            with autocast(self.config.precision, self.device):
-                loss = loss_func(model(images), target)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            rehearsal.step((images, target))
         seconds = _now(self.device) - started
-        return len(images) * (len(training) - 1) / seconds, 0.0, _peak_mib(self.device)
+        return len(images) * (len(training) - 1) / seconds, 0.0, _tensors_mib(self.device)
 
     def _model(self) -> torch.nn.Module:
         return build_unet(self.config).to(memory_format=torch.channels_last).to(self.device)
@@ -135,7 +127,7 @@ def _reset(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _peak_mib(device: torch.device) -> float:
+def _tensors_mib(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
 
 

@@ -7,10 +7,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from sn7.config import TrainConfig
+from sn7.device import free_mib, no_room, out_of_memory, release
 from sn7.ensemble import Predictor
-from sn7.errors import ConfigError
-from sn7.measure import Rehearsal, free_mib
-from sn7.precision import out_of_memory, release
+from sn7.measure import Rehearsal
 
 __all__ = ["largest_batch", "window_batch"]
 
@@ -25,7 +24,7 @@ def largest_batch(config: TrainConfig, device: torch.device, most: int) -> int:
     """Return the most tiles, up to `most`, that a training step of `config` can take at a time on `device`.
 
     A GPU is tried; on a processor, where too much would end the process, the memory of a step with two tiles is
-    counted. Raises ConfigError where not even one tile fits, EncoderUnknown.
+    counted. Raises OutOfMemory where not even one tile fits, EncoderUnknown.
     """
     fits = _tried(config, device) if device.type == "cuda" else _counted(config, device)
     low, high = 0, 2  # normalisation over one tile can fail for another reason than memory, so two come first
@@ -36,10 +35,7 @@ def largest_batch(config: TrainConfig, device: torch.device, most: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     if low == 0:
-        raise ConfigError(
-            f"one tile of {config.tile_size} px at upscale {config.upscale} does not fit into this device's memory; "
-            "lower tile_size or upscale, or choose a smaller encoder."
-        )
+        raise no_room(config, 1, device)
     return low
 
 
@@ -92,10 +88,10 @@ def _counted(config: TrainConfig, device: torch.device) -> Callable[[int], bool]
         return tensor
 
     with saved_tensors_hooks(count, lambda tensor: tensor):
-        loss = rehearsal.loss()
-    # Adam has two values a weight, and a gradient is one more. What is computed on the way back is at most about as
-    # much as what was kept, which was for two tiles.
-    fixed, each = 4 * sum(weights.values()), sum(kept.values())
+        loss = rehearsal.loss(rehearsal.training.batch())
+    # Adam has two values a weight, a gradient is one more, and so is a moving average. What is computed on the way back
+    # is at most about as much as what was kept, which was for two tiles.
+    fixed, each = (5 if rehearsal.average else 4) * sum(weights.values()), sum(kept.values())
     del loss  # until now it held what was kept, so that no two of these had the same place
     room = SHARE * free_mib(device) * MIB
     return lambda batch: fixed + batch * each <= room

@@ -85,6 +85,13 @@ class TrainConfig(Fields):
     )
     seed: int = field(0, "seed of weights, order of tiles and augmentation", 0, 2**31 - 1)
 
+    def require_batch_size(self) -> None:
+        """Raise ConfigError where batch_size is still "auto"."""
+        if self.batch_size == "auto":
+            raise ConfigError(
+                "batch_size = 'auto' depends on the device; wanted the number that sn7.autobatch finds there."
+            )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.tile_overlap > self.tile_size // 2:

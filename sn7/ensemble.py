@@ -18,12 +18,12 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from sn7.augment import enlarge
 from sn7.config import TrainConfig
+from sn7.device import default_device, out_of_memory, release
 from sn7.errors import ConfigError, ModelInvalid
 from sn7.files import atomic_dir, read_json, write_json
-from sn7.learner import default_device
 from sn7.metrics import ThresholdCurve
 from sn7.modeldir import load_model
-from sn7.precision import autocast, out_of_memory, release
+from sn7.precision import autocast
 from sn7.rules import PolygonRules
 from sn7.tiles import round_up
 from sn7.unet import CLASSES, normalize, output_channels

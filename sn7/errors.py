@@ -21,6 +21,7 @@ __all__ = [
     "ModelInvalid",
     "MonthsInvalid",
     "NodeUnfit",
+    "OutOfMemory",
     "PreparedInvalid",
     "PretrainedUnusable",
     "ResultsConflict",
@@ -83,6 +84,10 @@ class EncoderUnknown(Sn7Error):
 
 class TrainingDiverged(Sn7Error):
     """A loss or a metric is not finite any more."""
+
+
+class OutOfMemory(Sn7Error):
+    """A device's memory does not hold what has to be there at once, and less cannot be."""
 
 
 class ModelInvalid(Sn7Error):

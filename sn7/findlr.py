@@ -4,7 +4,7 @@ import csv
 import math
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,11 +14,12 @@ from fastai.torch_core import set_seed
 from matplotlib.figure import Figure
 
 from sn7.config import TrainConfig
+from sn7.device import default_device, no_room, out_of_memory
 from sn7.errors import ConfigError, TrainingDiverged
 from sn7.files import atomic_file
 from sn7.folds import Split
-from sn7.learner import default_device, open_learner, rates
-from sn7.loader import loaders
+from sn7.learner import open_learner, rates
+from sn7.loader import TileLoader, loaders
 from sn7.prepared import Prepared
 from sn7.pretrained import load_pretrained
 from sn7.trainloop import BatchBar
@@ -46,14 +47,32 @@ class RangeTest:
 def find_lr(config: TrainConfig, prepared: Prepared, split: Split, out: Path, steps: int = 100) -> RangeTest:
     """Try `steps` growing learning rates and write `out/lr_find.csv` and `out/lr_find.png`; no model is kept.
 
-    Raises ConfigError for fewer than 20 steps, TrainingDiverged where the loss is not finite before it could be
-    followed; else as train() does.
+    Raises ConfigError for fewer than 20 steps, OutOfMemory where a batch is too much, TrainingDiverged where
+    the loss is not finite before it could be followed; else as train() does.
     """
     if steps < FEWEST:
         raise ConfigError(f"{steps} steps are too few to see the loss fall and rise; wanted {FEWEST} or more.")
-    set_seed(config.seed, reproducible=True)
+    config.require_batch_size()
+    # Neither belongs to the curve: an average would be validated, and is not here; thawing would bend it.
+    config = replace(config, ema_decay=0.0, frozen_epochs=0)
     device = default_device()
     training, validation = loaders(config, prepared, split, device)
+    try:
+        points = _points(config, training, validation, device, steps)
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise no_room(config, training.batch_tiles, device) from error
+        raise
+    test = _suggest(points, steps)
+    _write(test, out)
+    return test
+
+
+def _points(
+    config: TrainConfig, training: TileLoader, validation: TileLoader, device: torch.device, steps: int
+) -> list[tuple[float, float]]:
+    """Return each learning rate with its loss, smoothed."""
+    set_seed(config.seed, reproducible=True)
     model = build_unet(config)
     load_pretrained(model, config)
     model = model.to(memory_format=torch.channels_last).to(device)
@@ -70,10 +89,7 @@ def find_lr(config: TrainConfig, prepared: Prepared, split: Split, out: Path, st
         learner.logger = lambda _: None  # which the recorder prints with
         learner.fit(steps // len(training) + 1, cbs=[finder, bar])
         recorded = zip(learner.recorder.lrs, learner.recorder.losses, strict=True)
-        points = [(float(lr), float(loss)) for lr, loss in recorded]
-    test = _suggest(points, steps)
-    _write(test, out)
-    return test
+        return [(float(lr), float(loss)) for lr, loss in recorded]
 
 
 def _suggest(points: list[tuple[float, float]], steps: int) -> RangeTest:

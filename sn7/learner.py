@@ -11,7 +11,6 @@ from fastai.learner import Recorder
 from torch import nn
 
 from sn7.config import TrainConfig
-from sn7.errors import ConfigError
 from sn7.loader import TileLoader
 from sn7.losses import build_loss
 from sn7.optimizer import FusedAdam
@@ -19,22 +18,7 @@ from sn7.precision import Precision, autocast, scaler
 from sn7.steps import Frozen, MovingAverage, Steps
 from sn7.unet import parameter_groups
 
-__all__ = ["default_device", "named_device", "open_learner", "rates"]
-
-
-def default_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def named_device(name: str) -> torch.device:
-    """Return the device that is called `name`, as torch does, or "auto". Raises ConfigError where it is not there."""
-    if name == "auto":
-        return default_device()
-    there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    if name not in there and not (name == "cuda" and len(there) > 1):
-        raise ConfigError(f"there is no device {name!r} here; wanted auto or one of {', '.join(there)}.")
-    return torch.device(name)
+__all__ = ["open_learner", "rates"]
 
 
 def rates(config: TrainConfig, highest: float) -> slice:

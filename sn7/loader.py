@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sn7.augment import augmentation, enlarge
+from sn7.augment import Augmentation, augmentation, enlarge
 from sn7.config import TrainConfig
 from sn7.errors import SplitInvalid
 from sn7.folds import Split
@@ -20,7 +20,7 @@ from sn7.prepared import MASK, RGB, SEPARATION, VALID, Prepared, fine_window
 from sn7.tiles import Tile, around_building, cut, training_tiles, validation_tiles
 from sn7.unet import normalize
 
-__all__ = ["TileLoader", "loaders"]
+__all__ = ["TileLoader", "loaders", "network_input"]
 
 Array = npt.NDArray[np.uint8]
 
@@ -82,18 +82,17 @@ class TileLoader:
 
     def batch(self, tiles: list[Tile]) -> tuple[Tensor, ...]:
         """Return images and targets of the tiles, augmented in training, else with the targets on the native grid."""
-        parts = [cut(self.arrays[tile.image.array], tile) for tile in tiles]
-        native = np.stack([self._labels(part[MASK:VALID], part[SEPARATION], part[VALID]) for part in parts])
-        rgb = self._send(np.stack([part[RGB] for part in parts])).float() / 255
-        target = self._send(native if self.config.upscale == 1 else self._fine_labels(tiles, parts)).long()
-        if self.augment:
-            rgb, target = self.augment(rgb, target)
-        else:
-            rgb = enlarge(rgb, self.config.upscale)
-        rgb = normalize(rgb).contiguous(memory_format=torch.channels_last)
+        upscale, parts = self.config.upscale, [cut(self.arrays[tile.image.array], tile) for tile in tiles]
+        labels = self._native_labels(parts) if upscale == 1 else self._fine_labels(tiles, parts)
+        rgb, target = self._send(np.stack([part[RGB] for part in parts])), self._send(labels).long()
+        rgb, target = network_input(rgb, target, self.augment, upscale)
         if self.training:
             return rgb, target
-        return rgb, target, target if self.config.upscale == 1 else self._send(native).long()
+        return rgb, target, target if upscale == 1 else self._send(self._native_labels(parts)).long()
+
+    def _native_labels(self, parts: list[Array]) -> Array:
+        """Return the labels of tiles on the image's own grid, uint8 (N, h, w)."""
+        return np.stack([self._labels(part[MASK:VALID], part[SEPARATION], part[VALID]) for part in parts])
 
     def _fine_labels(self, tiles: list[Tile], parts: list[Array]) -> Array:
         """Return the labels of tiles rasterised at `upscale`, uint8 (N, H, W)."""
@@ -115,6 +114,13 @@ class TileLoader:
     def _send(self, array: Array) -> Tensor:
         tensor = torch.from_numpy(array)
         return (tensor.pin_memory() if self.device.type == "cuda" else tensor).to(self.device, non_blocking=True)
+
+
+def network_input(rgb: Tensor, target: Tensor, augment: Augmentation | None, upscale: int) -> tuple[Tensor, Tensor]:
+    """Return images, uint8 (N, 3, h, w), and int64 targets, `upscale` times as large, as the network takes them."""
+    rgb = rgb.float() / 255
+    rgb, target = augment(rgb, target) if augment else (enlarge(rgb, upscale), target)
+    return normalize(rgb).contiguous(memory_format=torch.channels_last), target
 
 
 def _pieces(tiles: int, batch: int, most: int) -> list[npt.NDArray[np.int64]]:

@@ -1,31 +1,25 @@
 """What a training of a configuration takes: memory and tiles a second, measured over a few steps on random tiles."""
 
-import os
-import platform
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import torch
 from fastai.torch_core import set_seed
 from torch import Tensor
 
-from sn7.augment import augmentation, enlarge
+from sn7.augment import augmentation
 from sn7.config import TrainConfig
-from sn7.learner import default_device
+from sn7.device import default_device, device_name, held_mib, out_of_memory, release, total_mib
+from sn7.loader import network_input
 from sn7.losses import build_loss
 from sn7.optimizer import FusedAdam
-from sn7.precision import autocast, out_of_memory, release
+from sn7.precision import autocast
+from sn7.steps import MovingAverage
 from sn7.tiles import round_up
-from sn7.unet import build_unet, normalize, parameter_groups
+from sn7.unet import build_unet, parameter_groups
 
-__all__ = ["BatchCost", "Rehearsal", "device_name", "free_mib", "measure_batch"]
-
-MIB = 2**20
+__all__ = ["BatchCost", "Rehearsal", "measure_batch"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +34,9 @@ class BatchCost:
     gpu: bool
     """Whether the device is one."""
     peak_mib: float
-    """Most memory held at a time, MiB.
-
-    On a GPU what torch's allocator had reserved, and what is held besides it: the process's CUDA context, without
-    which a packing of many small trainings would not fit (and what other processes hold, where there are any). On a
-    processor the peak of the whole process, its libraries among it: it is clean in a fresh process only.
-    """
+    """Most memory held at a time, MiB: see sn7.device.held_mib."""
     total_mib: float
-    """Memory of the device, MiB; of a processor the least of the machine's and its control groups' limits."""
+    """Memory of the device, MiB: see sn7.device.total_mib."""
     tiles_per_s: float
     """In training, augmented, without reading them; 0 where nothing fits."""
     validation_tiles_per_s: float
@@ -67,13 +56,12 @@ def measure_batch(config: TrainConfig, device: torch.device | None = None, batch
     nothing. Raises EncoderUnknown, and RuntimeError or ValueError for whatever else torch trips over.
     """
     device = device or default_device()
-    set_seed(config.seed, reproducible=True)  # as in a training: it forbids the faster of cuDNN's algorithms
     batch, peak, rates = config.batch_size, 0.0, (0.0, 0.0)
     while batch:
         release(device)
         try:
             rates = _rates(config, batch, device, batches)
-            peak = _peak_mib(device)
+            peak = held_mib(device)
             break
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -89,21 +77,13 @@ def measure_batch(config: TrainConfig, device: torch.device | None = None, batch
         device=device_name(device),
         gpu=device.type == "cuda",
         peak_mib=peak,
-        total_mib=_total_mib(device),
+        total_mib=total_mib(device),
         tiles_per_s=rates[0],
         validation_tiles_per_s=rates[1],
         fits=fits,
         reason="" if fits else "out of memory",
         largest_batch=batch,
     )
-
-
-def device_name(device: torch.device | None = None) -> str:
-    """Return the GPU's name, or the processor's kind and the threads that torch computes in."""
-    device = device or default_device()
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def _rates(config: TrainConfig, batch: int, device: torch.device, batches: int) -> tuple[float, float]:
@@ -113,27 +93,39 @@ def _rates(config: TrainConfig, batch: int, device: torch.device, batches: int) 
     return training, _rate(rehearsal.validation_step, batch, device, batches)
 
 
+Batch = tuple[Tensor, Tensor]
+"""RGB and target, as TileLoader's."""
+
+
 class Rehearsal:
     """The steps of a training of `config`, with `batch` random tiles at a time."""
 
     def __init__(self, config: TrainConfig, batch: int, device: torch.device) -> None:
+        set_seed(config.seed, reproducible=True)  # as in a training: it forbids the faster of cuDNN's algorithms
         self.config, self.device = config, device
         self.model = build_unet(config).to(memory_format=torch.channels_last).to(device)
         self.loss_func = build_loss(config).to(device)
         self.optimizer = FusedAdam(parameter_groups(self.model), lr=config.lr_max, wd=config.weight_decay)
+        self.average = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
         self.training = _RandomTiles(config, batch, config.tile_size, device, training=True)
         self.validation = _RandomTiles(config, batch, round_up(config.tile_size), device, training=False)
 
-    def loss(self) -> Tensor:
-        """Return the loss of a training batch."""
-        self.model.train()
-        return self._loss(self.training.batch())
-
     def train_step(self) -> None:
         """Make one optimizer step."""
-        self.loss().backward()
+        self.step(self.training.batch())
+
+    def step(self, batch: Batch) -> None:
+        """Make one optimizer step on a batch."""
+        self.loss(batch).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average:
+            self.average.update()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch in training."""
+        self.model.train()
+        return self._loss(batch)
 
     @torch.no_grad()
     def validation_step(self) -> None:
@@ -141,7 +133,7 @@ class Rehearsal:
         self.model.eval()
         self._loss(self.validation.batch())
 
-    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
         with autocast(self.config.precision, self.device):
             loss: Tensor = self.loss_func(self.model(batch[0]), batch[1])
         return loss
@@ -156,13 +148,8 @@ class _RandomTiles:
         self.target = torch.randint(0, 2, (count, fine, fine), device=device)
         self.augment = augmentation(config) if training else None
 
-    def batch(self) -> tuple[Tensor, Tensor]:
-        rgb, target = self.rgb.float() / 255, self.target
-        if self.augment:
-            rgb, target = self.augment(rgb, target)
-        else:
-            rgb = enlarge(rgb, self.upscale)
-        return normalize(rgb).contiguous(memory_format=torch.channels_last), target
+    def batch(self) -> Batch:
+        return network_input(self.rgb, self.target, self.augment, self.upscale)
 
 
 def _rate(step: Callable[[], None], batch: int, device: torch.device, batches: int) -> float:
@@ -178,45 +165,3 @@ def _rate(step: Callable[[], None], batch: int, device: torch.device, batches: i
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _peak_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        besides = max(0, total - free - torch.cuda.memory_reserved(device))
-        return float(torch.cuda.max_memory_reserved(device) + besides) / MIB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (MIB if sys.platform == "darwin" else 1024)  # bytes there, KiB on Linux
-
-
-def _total_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[1]) / MIB
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = _group_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
-    return min([physical, *limits]) / MIB
-
-
-def free_mib(device: torch.device) -> float:
-    """Return the memory of the device that nobody holds, MiB; of a processor at most what this process may have."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0]) / MIB
-    return min(psutil.virtual_memory().available / MIB, _total_mib(device))
-
-
-def _group_limits(groups: Path, root: Path) -> list[int]:
-    """Return the memory limits in bytes of this process's control group and those around it, version 1 or 2."""
-    limits = []
-    for line in groups.read_text().splitlines() if groups.exists() else []:
-        _, controllers, name = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        top = root / "memory" if controllers else root
-        file = "memory.limit_in_bytes" if controllers else "memory.max"
-        group = top / name.lstrip("/")
-        # In a container the name is often that of the host, where only the top is to be seen.
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(top) and (folder / file).exists():
-                text = (folder / file).read_text().strip()
-                limits += [int(text)] if text.isdigit() else []  # "max" is no limit
-    return limits

@@ -1,11 +1,9 @@
 """In which arithmetic a forward pass runs; weights, gradients and optimizer stay fp32."""
 
-import gc
-
 import torch
 from fastai.callback.core import Callback
 
-__all__ = ["Precision", "autocast", "out_of_memory", "release", "scaler"]
+__all__ = ["Precision", "autocast", "scaler"]
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -29,21 +27,6 @@ def _native(device: torch.device) -> torch.dtype | None:
 def scaler(context: torch.autocast, device: torch.device) -> torch.amp.GradScaler | None:
     """Return what keeps small gradients from vanishing in fp16; None in arithmetic with the range of fp32."""
     return torch.amp.GradScaler(device.type) if context.fast_dtype == torch.float16 and context._enabled else None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether torch, on the GPU or the CPU, has said that there is not enough memory."""
-    text = str(error).lower()
-    said = any(words in text for words in ("out of memory", "can't allocate memory", "status_alloc_failed"))
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and said)
-
-
-def release(device: torch.device) -> None:
-    """Give back what earlier batches held, and begin a new peak where that can be done."""
-    gc.collect()  # a model and its hooks refer to each other
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
 
 
 class Precision(Callback):

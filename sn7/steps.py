@@ -20,6 +20,8 @@ class Steps(Callback):
 
     def __init__(self, clip_norm: float, scaler: torch.amp.GradScaler | None) -> None:
         self.clip_norm, self.scaler = clip_norm, scaler
+        self.overflowed = False
+        """Whether the last step was left out."""
 
     def before_train(self) -> None:
         self.seen = 0
@@ -89,6 +91,12 @@ class MovingAverage(Callback):
         self.average = [tensor.clone() for tensor in self.live]
 
     def after_step(self) -> None:
+        if self.learn.steps.overflowed:  # the step was left out
+            return
+        self.update()
+
+    def update(self) -> None:
+        """Take in the weights after a step."""
         self.updates += 1
         decay = min(self.decay, self.updates / (9 + self.updates))
         torch._foreach_lerp_(self.average, self.live, 1 - decay)
@@ -97,10 +105,11 @@ class MovingAverage(Callback):
         self.swap()
 
     def swap(self) -> None:
-        """Exchange the model's own values and their average."""
-        held = [tensor.clone() for tensor in self.live]
-        torch._foreach_copy_(self.live, self.average)
-        torch._foreach_copy_(self.average, held)
+        """Exchange the model's own values and their average, one by one: all at once they would need a third copy."""
+        for live, average in zip(self.live, self.average, strict=True):
+            held = live.clone()
+            live.copy_(average)
+            average.copy_(held)
 
     def state(self) -> dict[str, Tensor | int]:
         """Return what restore() takes, by the places of the tensors."""

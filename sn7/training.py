@@ -1,6 +1,6 @@
 """The epochs of one training: through fastai's loop, checkpoints, and starts with half the tiles in memory."""
 
-import gc
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from sn7.checkpoint import Checkpoint, load_checkpoint, random_states, restore_random_states, save_checkpoint
 from sn7.config import TrainConfig
+from sn7.device import default_device, no_room, out_of_memory, release
 from sn7.errors import ModelInvalid
 from sn7.evaluation import ValidationCounts
 from sn7.folds import Split
 from sn7.history import EpochMetrics, write_rows
-from sn7.learner import default_device, open_learner, rates
+from sn7.learner import open_learner, rates
 from sn7.loader import TileLoader, loaders
 from sn7.modeldir import read_model, save_model
-from sn7.precision import out_of_memory
 from sn7.prepared import Prepared
 from sn7.pretrained import load_pretrained
 from sn7.trainloop import BatchBar, TrainLoss, ValidationMetrics
@@ -34,6 +34,8 @@ from sn7.unet import build_unet
 __all__ = ["CHECKPOINT", "Keep", "Report", "Trained", "Training"]
 
 CHECKPOINT = "checkpoint.pt"
+SINGLE_VALUE = "Expected more than 1 value per channel"
+"""What torch says of the last map of one small tile, which batch normalisation cannot do with."""
 PAUSE = 20
 """Time between two checkpoints, in units of what writing the last one took: they cost a twentieth at most."""
 
@@ -89,13 +91,14 @@ class Training:
         while True:
             try:
                 return self._fit()
-            except RuntimeError as error:
-                if self.reporting or self.largest == 1 or not out_of_memory(error):
+            except (RuntimeError, ValueError) as error:
+                cut_too_small = self.micro_batch < self.config.batch_size and SINGLE_VALUE in str(error)
+                if self.reporting or not (cut_too_small or out_of_memory(error)):
                     raise
+                if cut_too_small or self.largest == 1:
+                    raise no_room(self.config, 1, self.device) from error
             # Only out here nothing holds the failed learner and its tensors any more.
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            release(self.device)
             print(
                 f"warning: out of memory with {self.largest} tiles of {self.config.tile_size} px at once; goes on with "
                 f"{self.largest // 2}, and {self.config.batch_size} in a training step as before",
@@ -112,6 +115,7 @@ class Training:
         model = build_unet(self.config)
         if not checkpoint:
             load_pretrained(model, self.config)
+            self._forget()
         model = model.to(memory_format=torch.channels_last).to(self.device)
         with (
             closing(BatchBar(len(self.history))) as bar,
@@ -127,6 +131,11 @@ class Training:
             )
         assert self.counts is not None
         return Trained(model, training, validation, self.history, self.counts)
+
+    def _forget(self) -> None:
+        """Remove what an earlier training left that this one has yet to write: it might end before."""
+        (self.out / "history.csv").unlink(missing_ok=True)
+        shutil.rmtree(self.out / "model", ignore_errors=True)
 
     def _take_over(self, checkpoint: Checkpoint | None) -> None:
         """Stand where the checkpoint stands, or before the first epoch."""

@@ -3,7 +3,7 @@
 Losses and metrics stay on the device until the end of an epoch: there is no synchronisation a batch.
 """
 
-import resource
+import math
 import time
 from collections.abc import Callable
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
 
+from sn7.device import tensors_mib
 from sn7.errors import TrainingDiverged
 from sn7.evaluation import ValidationCounts
 from sn7.history import EpochMetrics
@@ -44,6 +45,7 @@ class TrainLoss(_Plain):
 
     def before_train(self) -> None:
         self.losses: list[Tensor] = []
+        self.lrs: list[float] = []
         self.tiles, self.started = 0, time.monotonic()
 
     def after_batch(self) -> None:
@@ -52,6 +54,7 @@ class TrainLoss(_Plain):
             part = self.loss.detach() * (len(self.yb[0]) / batch_tiles)
             if self.tiles % batch_tiles == 0:
                 self.losses.append(part)
+                self.lrs.append(self.opt.hypers[-1]["lr"])
             else:
                 self.losses[-1] += part
             self.tiles += len(self.yb[0])
@@ -63,8 +66,8 @@ class TrainLoss(_Plain):
             batch = int((~finite).nonzero()[0])
             raise TrainingDiverged(
                 f"the loss became {losses[batch].item()} in epoch {self.epoch + 1}, batch {batch + 1} of "
-                f"{len(losses)}, at a learning rate of {self.opt.hypers[-1]['lr']:.3g}; wanted a "
-                "finite loss: lower lr_max."
+                f"{len(losses)}, at a learning rate of {self.lrs[batch]:.3g}; wanted a finite loss: "
+                "lower lr_max."
             )
         self.mean = losses.mean().item()
         self.tiles_per_s = self.tiles / (time.monotonic() - self.started)
@@ -96,13 +99,13 @@ class ValidationMetrics(_Plain):
 
     def before_batch(self) -> None:
         if not self.training:  # the loss is of the enlarged grid, metrics are of the image's own
-            target, self.native = self.yb
-            self.learn.yb = (target,)
+            self.target, self.native = self.yb
+            self.learn.yb = ()  # fastai would compute a loss of the batch, too
 
     def after_batch(self) -> None:
         if self.training:
             return
-        self.sums.append(torch.stack(self.learn.loss_func.sums(self.pred, self.yb[0])).double())
+        self.sums.append(torch.stack(self.learn.loss_func.sums(self.pred, self.target)).double())
         probs = native_probs(self.pred, self.dls.valid.config.upscale)
         self.counts.append(_tile_counts(probs, self.native))
         scenes = self.scenes[self.seen : self.seen + len(probs)]
@@ -113,7 +116,7 @@ class ValidationMetrics(_Plain):
         if not self.sums:  # fastai runs through the epochs before the one that a training continues with
             return
         loss, weight = torch.stack(self.sums).sum(0).tolist()
-        if not torch.isfinite(torch.tensor(loss)):
+        if not math.isfinite(loss):
             raise TrainingDiverged(
                 f"the validation loss became {loss} in epoch {self.epoch + 1}; wanted a finite loss: lower lr_max."
             )
@@ -127,7 +130,7 @@ class ValidationMetrics(_Plain):
             lr=float(self.opt.hypers[-1]["lr"]),
             tiles_per_s=self.learn.train_loss.tiles_per_s,
             seconds=time.monotonic() - self.started,
-            memory_mib=_peak_mib(self.dls.device),
+            memory_mib=tensors_mib(self.dls.device),
             micro_batch=self.micro_batch,
         )
         self.report(metrics, ValidationCounts(tiles, curves.view(-1, 2, BINS)))
@@ -146,12 +149,6 @@ def _add_to_curves(curves: Tensor, probs: Tensor, target: Tensor, scenes: Tensor
     kind = background(target).long()
     places = (scenes.view(-1, 1, 1) * 2 + kind) * BINS + bins
     curves.scatter_add_(0, places.flatten(), (target != IGNORE).long().flatten())
-
-
-def _peak_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10  # Linux counts in KiB
 
 
 class BatchBar(Callback):

@@ -17,9 +17,10 @@ from ray.exceptions import OutOfMemoryError, WorkerCrashedError
 from tqdm import tqdm
 
 from sn7.config import TrainConfig
+from sn7.device import device_name
 from sn7.errors import ResultsConflict, Sn7Error, StudyInvalid
 from sn7.files import read_json, write_json
-from sn7.measure import BatchCost, device_name, measure_batch
+from sn7.measure import BatchCost, measure_batch
 from sweep.cluster import capacity, has_gpus, require_capacity
 from sweep.failures import MACHINE_DIED
 from sweep.plan import Plan

@@ -80,9 +80,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> str:
     """Run it; return what it prints. Where an image cannot be read it prints that itself and raises ImageUnreadable."""
     from sn7.autobatch import window_batch
+    from sn7.device import named_device
     from sn7.ensemble import load_predictor
     from sn7.errors import ConfigError, ImageUnreadable, MonthsInvalid
-    from sn7.learner import named_device
     from sn7.predict import MapOptions, Way, jobs_of, predict
     from sn7.storage import local
     from sn7.symmetries import Symmetries

@@ -1,5 +1,6 @@
 """Memory and speed of a batch, on the CPU; the GPU's own calls need one."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from sn7 import device as memory
 from sn7 import measure
 from sn7.config import TrainConfig
+from sn7.device import device_name
 from sn7.errors import EncoderUnknown
-from sn7.measure import BatchCost, device_name, measure_batch
+from sn7.measure import BatchCost, Rehearsal, measure_batch
 
 CPU = torch.device("cpu")
 SMALL = TrainConfig(encoder="xresnet18", tile_size=64, batch_size=4)
@@ -73,6 +76,22 @@ def test_tiles_have_the_size_of_a_training(tiny: Tiny) -> None:
     assert tiny.seen == [(2, 3, 65, 65, True, True)] * 3 + [(2, 3, 96, 96, False, False)] * 3
 
 
+def test_a_moving_average_takes_its_memory(tiny: Tiny) -> None:
+    """It holds the weights once more, and moves with each step."""
+    assert Rehearsal(SMALL, 2, CPU).average is None
+    rehearsal = Rehearsal(replace(SMALL, ema_decay=0.9), 2, CPU)
+    rehearsal.train_step()
+    assert rehearsal.average is not None and rehearsal.average.updates == 1
+    assert sum(one.nbytes for one in rehearsal.average.average) == sum(one.nbytes for one in tiny.parameters())
+
+
+def test_it_begins_as_a_training_does(tiny: Tiny) -> None:
+    """Seeded, and with the algorithms of cuDNN that give the same each time; the faster ones take other memory."""
+    torch.backends.cudnn.deterministic = False
+    tiles = [Rehearsal(SMALL, 2, CPU).training.rgb for _ in range(2)]
+    assert torch.equal(*tiles) and torch.backends.cudnn.deterministic
+
+
 def test_another_error_is_not_taken_for_memory(tiny: Tiny) -> None:
     """A batch that is broken is not halved."""
     tiny.most, tiny.error = 0, "mat1 and mat2 shapes cannot be multiplied"
@@ -94,12 +113,12 @@ def test_a_control_group_limits_the_memory(tmp_path: Path) -> None:
     (root / "job" / "memory.max").write_text("4096\n")
     (root / "job" / "step" / "memory.max").write_text("max\n")
     groups.write_text("0::/job/step\n")
-    assert measure._group_limits(groups, root) == [4096]
+    assert memory._group_limits(groups, root) == [4096]
     (root / "memory").mkdir()
     (root / "memory" / "memory.limit_in_bytes").write_text("2048\n")
     groups.write_text("9:name=systemd:/\n4:memory:/docker/abc\n3:cpuset:/\n")
-    assert measure._group_limits(groups, root) == [2048]
-    assert measure._group_limits(tmp_path / "missing", root) == []
+    assert memory._group_limits(groups, root) == [2048]
+    assert memory._group_limits(tmp_path / "missing", root) == []
 
 
 def test_a_gpu_counts_what_it_holds_besides_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +129,10 @@ def test_a_gpu_counts_what_it_holds_besides_tensors(monkeypatch: pytest.MonkeyPa
         memory_reserved=lambda device: 4 * gib,
         max_memory_reserved=lambda device: int(4.5 * gib),
     )
-    monkeypatch.setattr(measure.torch, "cuda", fake)
+    monkeypatch.setattr(memory.torch, "cuda", fake)
     device = torch.device("cuda")
-    assert measure._peak_mib(device) == 5.5 * 1024
-    assert measure._total_mib(device) == 24 * 1024
+    assert memory.held_mib(device) == 5.5 * 1024
+    assert memory.total_mib(device) == 24 * 1024
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -14,13 +14,14 @@ from fastai.optimizer import SGD
 from torch import Tensor, nn
 
 from sn7.config import TrainConfig
-from sn7.errors import TrainingDiverged
+from sn7.device import out_of_memory
+from sn7.errors import EncoderUnknown, OutOfMemory, TrainingDiverged
 from sn7.folds import Split
 from sn7.loader import TileLoader
-from sn7.losses import IGNORE, WeightedCrossEntropy
+from sn7.losses import IGNORE, Lovasz, WeightedCrossEntropy
 from sn7.modeldir import load_model
 from sn7.optimizer import FusedAdam
-from sn7.precision import autocast, out_of_memory
+from sn7.precision import autocast
 from sn7.prepared import Prepared
 from sn7.steps import Steps
 from sn7.tiles import training_tiles
@@ -70,11 +71,27 @@ def test_the_same_seed_gives_the_same_losses(
 def test_a_loss_that_is_not_finite_raises(
     make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sentence has epoch, batch and learning rate; no result is left."""
+    """The sentence has epoch, batch and the batch's learning rate: the first one's, a 25th; no result is left."""
     monkeypatch.setattr("sn7.losses.WeightedCrossEntropy.forward", lambda self, x, y: x.float().sum() * float("nan"))
-    with pytest.raises(TrainingDiverged, match=r"^the loss became nan in epoch 1, batch 1 of 2, at a learning rate of"):
+    said = r"^the loss became nan in epoch 1, batch 1 of 2, at a learning rate of 4e-05; wanted a finite loss: lower"
+    with pytest.raises(TrainingDiverged, match=said):
         train(SMALL, make_prepared(), split, tmp_path / "out")
     assert read_result(tmp_path / "out") is None
+
+
+def test_a_training_that_begins_anew_forgets_the_earlier_one(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it ends before its first epoch does, no model or history of another configuration stands in its folder."""
+    prepared, out = make_prepared(), tmp_path / "out"
+    train(replace(SMALL, epochs=1), prepared, split, out)
+    with pytest.raises(EncoderUnknown):  # which is said before anything begins
+        train(replace(SMALL, encoder="xresnet19"), prepared, split, out)
+    assert (out / "model").exists() and (out / "history.csv").exists()
+    monkeypatch.setattr("sn7.losses.WeightedCrossEntropy.forward", lambda self, x, y: x.float().sum() * float("nan"))
+    with pytest.raises(TrainingDiverged):
+        train(SMALL, prepared, split, out)
+    assert list(out.iterdir()) == []
 
 
 def test_an_exception_of_the_report_ends_the_training(
@@ -164,8 +181,8 @@ def test_out_of_memory_later_continues_from_the_checkpoint(
     prepared, config, seen = make_prepared(), replace(SMALL, epochs=2), []
     whole: list[EpochMetrics] = []
     train(config, prepared, split, tmp_path / "whole", whole.append)
-    # An epoch has two training and one validation batch.
-    Memory(monkeypatch, 2, RuntimeError("DefaultCPUAllocator: can't allocate memory"), begin=4)
+    # An epoch has two training batches; validation asks for sums, not for a loss.
+    Memory(monkeypatch, 2, RuntimeError("DefaultCPUAllocator: can't allocate memory"), begin=3)
     result = train(config, prepared, split, tmp_path / "out", seen.append)
     assert [(metrics.epoch, metrics.micro_batch) for metrics in seen] == [(1, 4), (2, 2)]
     assert read_history(tmp_path / "out") == seen
@@ -177,11 +194,37 @@ def test_out_of_memory_later_continues_from_the_checkpoint(
 def test_one_tile_that_does_not_fit_ends_the_training(
     make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is nothing left to halve."""
+    """There is nothing left to halve, which one sentence says, with what to do."""
     Memory(monkeypatch, 0, torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(torch.OutOfMemoryError):
+    said = r"^one tile of 64 px at upscale 1 does not fit into the memory of CPU .*; lower tile_size or upscale, or"
+    with pytest.raises(OutOfMemory, match=said):
         train(replace(SMALL, tile_size=64, batch_size=2), make_prepared(shape=(128, 128)), split, tmp_path / "out")
     assert read_result(tmp_path / "out") is None
+
+
+def test_one_tile_that_cannot_be_normalised_ends_it_too(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 32 px the encoder leaves one pixel a channel, so two tiles are the fewest."""
+    Memory(monkeypatch, 1, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(OutOfMemory, match=r"^one tile of 32 px at upscale 1 does not fit"):
+        train(replace(SMALL, batch_size=2), make_prepared(), split, tmp_path / "out")
+    assert read_result(tmp_path / "out") is None
+
+
+def test_the_validation_loss_is_computed_once(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two training batches and one of validation are three sorted lists of errors."""
+    calls, forward = [], Lovasz.forward
+
+    def counted(loss: Lovasz, logits: Tensor, target: Tensor) -> Tensor:
+        calls.append(loss)
+        return forward(loss, logits, target)
+
+    monkeypatch.setattr(Lovasz, "forward", counted)
+    train(replace(SMALL, epochs=1, loss="lovasz"), make_prepared(), split, tmp_path / "out")
+    assert len(calls) == 3
 
 
 def test_what_is_out_of_memory() -> None:
@@ -194,10 +237,11 @@ def test_what_is_out_of_memory() -> None:
 
 
 class Validated(Callback):
-    """Takes the native target off, as ValidationMetrics does."""
+    """Takes the targets off in validation, as ValidationMetrics does."""
 
     def before_batch(self) -> None:  # noqa: D102 - fastai's event
-        self.learn.yb = self.yb[:1]
+        if not self.training:
+            self.learn.yb = ()
 
 
 def _step(prepared: Prepared, batch_size: int, micro_batch: int) -> tuple[Tensor, float]:

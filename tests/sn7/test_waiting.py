@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from sn7.augment import LUMA, SYMMETRIES
 from sn7.config import TrainConfig
 from sn7.constants import constant
+from sn7.device import default_device
 from sn7.folds import Split
-from sn7.learner import default_device, open_learner
+from sn7.learner import open_learner
 from sn7.loader import loaders
 from sn7.prepared import Prepared
 from sn7.trainloop import TrainLoss, ValidationMetrics
