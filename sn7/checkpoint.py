@@ -22,6 +22,7 @@ from sn7.history import EpochMetrics
 
 __all__ = [
     "Checkpoint",
+    "checkpoint_config",
     "checkpoint_history",
     "load_checkpoint",
     "random_states",
@@ -95,6 +96,15 @@ def checkpoint_history(path: Path) -> list[EpochMetrics]:
     Raises ModelInvalid where it is damaged.
     """
     return _read(path, mmap=True).history if path.exists() else []
+
+
+def checkpoint_config(path: Path) -> dict[str, Any]:
+    """Return the configuration of the training that a checkpoint is of; its weights are not read.
+
+    Raises ModelInvalid where it is damaged.
+    """
+    config: dict[str, Any] = _read(path, mmap=True).identity["config"]
+    return config
 
 
 def _read(path: Path, mmap: bool = False) -> Checkpoint:

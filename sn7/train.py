@@ -17,10 +17,10 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from sn7.checkpoint import checkpoint_history, require_same
+from sn7.checkpoint import checkpoint_config, checkpoint_history, require_same
 from sn7.config import TrainConfig
 from sn7.curves import draw_curves
-from sn7.errors import ConfigError, ModelInvalid
+from sn7.errors import ModelInvalid
 from sn7.evaluation import Evaluation, evaluate, scene_curves
 from sn7.files import read_json, write_json
 from sn7.folds import Split, clusters
@@ -33,7 +33,7 @@ from sn7.tiles import Sampling, sampling
 from sn7.tilesheet import draw_tiles
 from sn7.training import CHECKPOINT, Keep, Report, Trained, Training
 
-__all__ = ["SHOWN", "EpochMetrics", "Report", "TrainResult", "read_history", "read_result", "train"]
+__all__ = ["SHOWN", "EpochMetrics", "Report", "TrainResult", "begun_config", "read_history", "read_result", "train"]
 
 SHOWN = ("history.csv", "tiles.png", "curves.png", "result.json")
 """What a training leaves for people to look at."""
@@ -80,14 +80,11 @@ def train(
     each epoch is reported once.
 
     Raises ConfigError where batch_size is still "auto" (see sn7.autobatch), EncoderUnknown, PretrainedUnusable,
-    SplitInvalid, PreparedInvalid, or TrainingDiverged when a loss is not finite; with `resume`
-    also ResultsConflict where `out` holds another training, and ModelInvalid where its checkpoint is damaged. What was
-    written until then stays.
+    SplitInvalid, PreparedInvalid, OutOfMemory where one tile is too much, or TrainingDiverged when a loss is not
+    finite; with `resume` also ResultsConflict where `out` holds another training, and ModelInvalid where its checkpoint
+    is damaged. What was written until then stays.
     """
-    if config.batch_size == "auto":
-        raise ConfigError(
-            "batch_size = 'auto' depends on the device; wanted the number that sn7.autobatch finds there."
-        )
+    config.require_batch_size()
     training = Training(config, prepared, split, out, report, keep, urgent)
     ended = _ended(out, training.identity) if resume else None
     if not resume or ended:
@@ -143,6 +140,17 @@ def _draw(trained: Trained, config: TrainConfig, out: Path) -> None:
 def _ceiling(validation: TileLoader) -> Counts:
     images = {tile.image.array: tile.image for tile in validation.tiles}
     return sum((Counts(*image.ceiling) for image in images.values()), start=Counts())
+
+
+def begun_config(out: Path) -> TrainConfig | None:
+    """Return the configuration of the training in `out` that `resume` goes on with, or None where it would begin.
+
+    Raises ModelInvalid where what it left is damaged.
+    """
+    if (out / "result.json").exists():
+        return read_model(out / "model").config
+    path = out / CHECKPOINT
+    return TrainConfig.from_dict(checkpoint_config(path)) if path.exists() else None
 
 
 def read_history(out: Path) -> list[EpochMetrics]:

@@ -49,13 +49,13 @@ def with_batch_size(
     if config.batch_size != "auto":
         return config
     from sn7.autobatch import largest_batch
-    from sn7.learner import default_device
-    from sn7.measure import device_name
-    from sn7.modeldir import read_model
+    from sn7.device import default_device, device_name
     from sn7.tiles import training_tiles
+    from sn7.train import begun_config
 
-    if resumed and (resumed / "model").exists():
-        return replace(config, batch_size=read_model(resumed / "model").config.batch_size)
+    if resumed and (begun := begun_config(resumed)):
+        print(f"batch_size = auto: {begun.batch_size}, that of the training in {resumed}", file=sys.stderr)
+        return replace(config, batch_size=begun.batch_size)
     tiles = len(training_tiles(prepared, split.training, config))
     device = default_device()
     found = largest_batch(config, device, tiles)

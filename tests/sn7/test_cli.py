@@ -4,14 +4,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import OutOfMemoryError
 
 from sn7.cli import main
 from sn7.config import TrainConfig
 from sn7.configfile import parse_config
-from sn7.errors import ConfigError
+from sn7.errors import ConfigError, OutOfMemory
+from sn7.findlr import find_lr
+from sn7.folds import Split
 from sn7.history import EpochMetrics
 from sn7.modeldir import read_model
 from sn7.prepared import Prepared
@@ -202,6 +206,34 @@ def test_find_lr(make_prepared: Callable[..., Prepared], tmp_path: Path, capsys:
     assert sorted(path.name for path in out.iterdir()) == ["lr_find.csv", "lr_find.png"]
 
 
+def test_what_is_no_part_of_the_range_test(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path
+) -> None:
+    """A moving average and frozen epochs leave the curve as it is, over several passes."""
+    prepared, config = make_prepared(), parse_config("notebook", list(SETTINGS))
+    plain = find_lr(config, prepared, split, tmp_path, 20)
+    assert find_lr(replace(config, ema_decay=0.9, frozen_epochs=1), prepared, split, tmp_path, 20) == plain
+
+
+def test_what_the_range_test_cannot_do(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch size that is not known yet, as in a training; a batch that is too much for the memory."""
+    prepared, config = make_prepared(), parse_config("notebook", list(SETTINGS))
+    with pytest.raises(ConfigError, match="depends on the device"):
+        find_lr(replace(config, batch_size="auto"), prepared, split, tmp_path, 20)
+
+    def fail(*_: object) -> None:
+        raise OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("sn7.losses.WeightedCrossEntropy.forward", fail)
+    said = (
+        r"^a batch of 4 tiles of 32 px at upscale 1 does not fit into the memory of CPU .*; lower batch_size, "
+    )
+    with pytest.raises(OutOfMemory, match=said):
+        find_lr(config, prepared, split, tmp_path, 20)
+
+
 def test_the_batch_size_that_fits(
     make_prepared: Callable[..., Prepared],
     tmp_path: Path,
@@ -218,7 +250,33 @@ def test_the_batch_size_that_fits(
     found = read_model(out / "model").config.batch_size
     assert f"batch_size = auto: {found}, the most that fit, on CPU" in said and 1 <= found < 8
     assert main(command) == 0
-    assert "continued after epoch 2" in _said(capsys)[0]
+    out_text, err = _said(capsys)
+    assert "continued after epoch 2" in out_text
+    assert f"batch_size = auto: {found}, that of the training in {out}" in err
+
+
+def test_the_batch_size_of_another_training_is_not_taken_over(
+    make_prepared: Callable[..., Prepared],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is that of a checkpoint, or of a result; a model that lies there alone is no training to go on with."""
+    out = tmp_path / "out"
+    command = ["train", str(make_prepared().folder), str(out), *SETS]
+    monkeypatch.setattr("sn7.autobatch.largest_batch", lambda *_: 3)
+    with monkeypatch.context() as patch:
+        patch.setattr("sn7.training.write_rows", _interrupt_at(1))
+        assert main([*command, "--set", "batch_size=8"]) == 130
+    assert (out / "model").exists() and not (out / "checkpoint.pt").exists()
+    auto = [*command, "--resume", "--set", "batch_size=auto"]
+    with monkeypatch.context() as patch:
+        patch.setattr("sn7.training.write_rows", _interrupt_at(2))
+        assert main(auto) == 130
+    assert "batch_size = auto: 3, the most that fit" in _said(capsys)[1]
+    monkeypatch.setattr("sn7.autobatch.largest_batch", lambda *_: 4)
+    assert main(auto) == 0
+    assert f"batch_size = auto: 3, that of the training in {out}" in _said(capsys)[1]
 
 
 def _interrupt_at(epoch: int) -> Callable[..., None]:
