@@ -227,9 +227,7 @@ def test_what_the_range_test_cannot_do(
         raise OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("sn7.losses.WeightedCrossEntropy.forward", fail)
-    said = (
-        r"^a batch of 4 tiles of 32 px at upscale 1 does not fit into the memory of CPU .*; lower batch_size, "
-    )
+    said = r"^a batch of 4 tiles of 32 px at upscale 1 does not fit into the memory of CPU .*; lower batch_size, "
     with pytest.raises(OutOfMemory, match=said):
         find_lr(config, prepared, split, tmp_path, 20)
 
