@@ -96,10 +96,10 @@ class ThresholdCurve:
         return np.where(whole > 0, 2 * tp / np.maximum(whole, 1), 1.0)
 
     def best_threshold(self) -> float:
-        """Return the threshold of the highest Dice; the middle one where several are as good."""
+        """Return the threshold of the highest Dice, above 0; the middle one where several are as good."""
         dice = self.dice()
         best = np.flatnonzero(dice >= dice.max() - 1e-12)
-        return float(best[len(best) // 2]) / BINS
+        return float(max(best[len(best) // 2], 1)) / BINS  # at 0 all would be building, also what is no building
 
 
 def block_curves(

@@ -83,3 +83,9 @@ def test_blocks_add_up_to_their_image() -> None:
     whole = ThresholdCurve.of(probs, mask, valid)
     assert np.array_equal(sum(block.background for block in blocks), whole.background)
     assert whole.building[192] == 2
+
+
+def test_a_threshold_is_above_0() -> None:
+    """Also where all is building: with one of 0, what is invalid would be, too, and no ensemble could be loaded."""
+    probs, mask = np.array([[0.001, 0.001, 0.9]], np.float32), np.ones((1, 3), np.uint8)
+    assert ThresholdCurve.of(probs, mask, mask).best_threshold() == 1 / BINS
