@@ -182,6 +182,7 @@ class Watched:
 
     def __init__(self, predictor: Predictor, shapes: list[tuple[int, ...]]) -> None:
         self.name, self.threshold, self.window = predictor.name, predictor.threshold, predictor.window
+        self.tags = predictor.tags
         self.rules, self.channels, self.scale = predictor.rules, predictor.channels, predictor.scale
         self.shapes = shapes
 
@@ -195,7 +196,7 @@ class StandIn:
     """A network that predicts one window, and colours in its place for all others: for memory, not for time."""
 
     def __init__(self, predictor: Predictor) -> None:
-        self.name, self.threshold, self.window = predictor.name, 0.5, predictor.window
+        self.name, self.threshold, self.window, self.tags = predictor.name, 0.5, predictor.window, predictor.tags
         self.rules, self.channels, self.scale = PolygonRules(), 1, 1
         predictor.outputs(torch.zeros(1, 3, self.window, self.window, dtype=torch.uint8))
 

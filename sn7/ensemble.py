@@ -5,8 +5,10 @@ ENSEMBLE/ensemble.json   format, threshold, members, their weights, how it was f
 ENSEMBLE/members/<n>/    the model folders
 """
 
+import hashlib
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +24,8 @@ from sn7.device import default_device, out_of_memory, release
 from sn7.errors import ConfigError, ModelInvalid
 from sn7.files import atomic_dir, read_json, write_json
 from sn7.metrics import ThresholdCurve
-from sn7.modeldir import load_model
+from sn7.modeldir import WEIGHTS, load_model, read_model
+from sn7.pooling import POOLS
 from sn7.precision import autocast
 from sn7.rules import PolygonRules
 from sn7.tiles import round_up
@@ -33,7 +36,8 @@ __all__ = ["FORMAT", "Predictor", "fit_threshold", "load_predictor", "save_ensem
 FORMAT = 2
 UNWEIGHTED = 1
 """The format before weights, which is read as equal ones: to build its models again may cost days of a GPU."""
-PLAIN = "plain"
+PLAIN, TTA = "plain", "tta"
+WAY = re.compile(rf"{PLAIN}|{TTA}|({'|'.join(POOLS)}) \d+")
 SEED_LEVEL = 0.4
 """Of models with separation outputs, untuned: between what is left of sure probs at a contact and elsewhere."""
 MIN_WINDOW = 512
@@ -58,6 +62,7 @@ class Predictor:
         scale: int = 1,
         rules: PolygonRules | None = None,
         way: str = PLAIN,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         """Take models in; `weights`, one a member and above 0, need not sum to 1, and are equal if left out.
 
@@ -71,6 +76,8 @@ class Predictor:
         self.way = way
         """How probs that suit these rules are made of images: "plain"; "tta", the mean over the 8 symmetries; or "mean
         3", "median 3", …, pooled over so many months, those around the image's own."""
+        self.tags = {"MODEL": name, **(about or {})}
+        """What the files that it makes say of it."""
         self.device = device or default_device()
         self.members = [
             (model.to(memory_format=torch.channels_last).to(self.device).eval(), config) for model, config in members
@@ -80,24 +87,25 @@ class Predictor:
         self.rules = rules or PolygonRules(threshold=threshold, seed_level=SEED_LEVEL if self.channels > 1 else 0.0)
 
     @torch.inference_mode()
-    def outputs(self, batch: Tensor) -> Tensor:
+    def outputs(self, batch: Tensor, precision: str = "") -> Tensor:
         """Return float32 (N, channels, scale · H, scale · W) on the CPU, 0 to 1, of RGB uint8 (N, 3, H, W).
 
-        What overflows in the arithmetic of a member's configuration is computed again in fp32; where memory runs out,
-        one half of the batch after the other. Raises ModelInvalid where outputs are not finite even so.
+        What overflows in `precision`, if none is given in that of each member's configuration, is computed again in
+        fp32; where memory runs out, one half of the batch after the other. Raises ModelInvalid where outputs are not
+        finite even so.
         """
         try:
-            return self._outputs(batch)
+            return self._outputs(batch, precision)
         except RuntimeError as error:
             if len(batch) == 1 or not out_of_memory(error):
                 raise
         release(self.device)  # out here, where what the error held is gone
         middle = len(batch) // 2
-        return torch.cat([self.outputs(batch[:middle]), self.outputs(batch[middle:])])
+        return torch.cat([self.outputs(batch[:middle], precision), self.outputs(batch[middle:], precision)])
 
-    def _outputs(self, batch: Tensor) -> Tensor:
+    def _outputs(self, batch: Tensor, precision: str) -> Tensor:
         rgb = normalize(batch.to(self.device, non_blocking=True).float() / 255)
-        outputs = self._mean(rgb)
+        outputs = self._mean(rgb, precision)
         if not outputs.isfinite().all():
             outputs = self._mean(rgb, "fp32")
             if not outputs.isfinite().all():
@@ -106,9 +114,9 @@ class Predictor:
                 )
         return outputs
 
-    def probs(self, batch: Tensor) -> Tensor:
+    def probs(self, batch: Tensor, precision: str = "") -> Tensor:
         """Return the building probs alone, float32 (N, scale · H, scale · W); see `outputs`."""
-        return self.outputs(batch)[:, 0]
+        return self.outputs(batch, precision)[:, 0]
 
     def _mean(self, rgb: Tensor, precision: str = "") -> Tensor:
         height, width = rgb.shape[2:]
@@ -150,17 +158,28 @@ def load_predictor(folder: Path, device: torch.device | None = None, fine: bool 
     if (folder / "ensemble.json").exists():
         content = _read_ensemble(folder)
         paths, threshold = [folder / member for member in content["members"]], content["threshold"]
-        weights, tuned = content["weights"], content.get("tuned")
+        weights, tuned, origin = content["weights"], content.get("tuned"), content.get("fitted")
     else:
-        paths, threshold, weights, tuned = [folder], 0.5, [1.0], None
+        paths, threshold, weights, tuned, origin = [folder], 0.5, [1.0], None, read_model(folder).training
     members = [(model, described.config) for model, described in map(load_model, paths)]
-    window = max(
-        MIN_WINDOW // max(config.upscale for _, config in members),
-        *(round_up(config.tile_size) for _, config in members),
-    )
-    scale = max(config.upscale for _, config in members) if fine else 1
+    upscale = max(config.upscale for _, config in members)
+    window = round_up(max(MIN_WINDOW // upscale, *(config.tile_size for _, config in members)))
+    scale = upscale if fine else 1
     rules, way = (PolygonRules.from_dict(tuned["rules"]), tuned["probs"]) if tuned else (None, PLAIN)
-    return Predictor(folder.resolve().name, members, threshold, window, weights, device, scale, rules, way)
+    name, about = folder.resolve().name, _about(paths, weights, origin)
+    return Predictor(name, members, threshold, window, weights, device, scale, rules, way, about)
+
+
+def _about(paths: Sequence[Path], weights: Sequence[float], origin: Any) -> dict[str, str]:
+    """Return what tells a predictor from others of its name: study and data, if known, and what it is made of."""
+    known = origin if isinstance(origin, dict) else {}
+    digest = hashlib.sha256(repr(weights).encode())
+    for path in paths:
+        with (path / WEIGHTS).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    origins = {key.upper(): str(known[key]) for key in ("study", "data_fingerprint") if key in known}
+    return origins | {"MODEL_SHA256": digest.hexdigest()}
 
 
 def _read_ensemble(folder: Path) -> dict[str, Any]:
@@ -172,16 +191,20 @@ def _read_ensemble(folder: Path) -> dict[str, Any]:
     found = content.get("format") if isinstance(content, dict) else type(content).__name__
     if found not in (UNWEIGHTED, FORMAT):
         raise ModelInvalid(f"{path} has format {found!r}; wanted {FORMAT}: build the ensemble again with this version.")
-    if not content.get("members") or not isinstance(content.get("threshold"), float):
-        raise ModelInvalid(f"{path} names no members or no threshold; build the ensemble again.")
+    members, tuned = content.get("members"), content.get("tuned")
+    if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
+        raise ModelInvalid(f"{path} has members {members!r}; wanted the names of folders: build the ensemble again.")
     if found == UNWEIGHTED:
-        content["weights"] = [1.0] * len(content["members"])
-    _require_weights(path, content.get("weights"), len(content["members"]))
+        content["weights"] = [1.0] * len(members)
+    _require_weights(path, content.get("weights"), len(members))
     try:
-        if tuned := content.get("tuned"):
-            PolygonRules.from_dict(tuned["rules"]), str(tuned["probs"])
+        PolygonRules(threshold=content.get("threshold"))
+        if tuned:
+            PolygonRules.from_dict(tuned["rules"])
+            if not WAY.fullmatch(tuned["probs"]):
+                raise ConfigError(f"probs = {tuned['probs']!r} cannot be used; wanted plain, tta, mean 3, median 3, …")
     except (ConfigError, KeyError, TypeError) as error:
-        raise ModelInvalid(f"{path} has other rules than this version ({error}); build the ensemble again.") from error
+        raise ModelInvalid(f"{path} cannot be used ({error}); build the ensemble again with this version.") from error
     return content
 
 

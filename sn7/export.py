@@ -91,7 +91,7 @@ def export_onnx(predictor: Predictor, out: Path) -> ExportReport:
         bar.update()
         difference = 0.0
         for batch in batches:
-            difference = max(difference, _difference(graph, written, batch))
+            difference = max(difference, _difference(predictor, written, batch))
             bar.update()
         if not difference <= TOLERANCE:  # NaN is not
             raise ExportFailed(
@@ -121,6 +121,7 @@ def _metadata(predictor: Predictor) -> dict[str, str]:
     """Return what a reader of the file alone needs to use it."""
     return {
         "name": predictor.name,
+        **{tag.lower(): value for tag, value in predictor.tags.items()},
         "threshold": repr(predictor.threshold),
         "members": str(len(predictor.members)),
         "window": str(predictor.window),
@@ -162,13 +163,12 @@ def _batch(shape: tuple[int, int, int, int]) -> npt.NDArray[np.uint8]:
     return images
 
 
-def _difference(graph: _Graph, path: Path, batch: npt.NDArray[np.uint8]) -> float:
+def _difference(predictor: Predictor, path: Path, batch: npt.NDArray[np.uint8]) -> float:
     import onnxruntime
 
     session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = session.run(["probs"], {"rgb": batch})[0]
-    with torch.inference_mode():
-        wanted = graph(torch.from_numpy(batch)).numpy()
+    wanted = predictor.probs(torch.from_numpy(batch), "fp32").numpy()
     if found.shape != wanted.shape:
         return math.inf
     return float(np.abs(found - wanted).max())

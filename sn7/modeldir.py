@@ -21,9 +21,10 @@ from sn7.errors import ConfigError, ModelInvalid
 from sn7.files import atomic_dir, read_json, write_json
 from sn7.unet import build_unet
 
-__all__ = ["FORMAT", "ModelFolder", "load_model", "read_model", "save_model"]
+__all__ = ["FORMAT", "WEIGHTS", "ModelFolder", "load_model", "read_model", "save_model"]
 
 FORMAT = 2
+WEIGHTS = "weights.safetensors"
 WANTED = "wanted a folder that `sn7 train` wrote, model.json beside weights.safetensors"
 PICKLED = "a pickled model, which is refused: pickles execute code when they are loaded"
 ZIP, PICKLE = b"PK\x03\x04", (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -45,7 +46,7 @@ def save_model(folder: Path, model: nn.Module, config: TrainConfig, training: di
     # safetensors refuses tensors that share memory or are not laid out row by row (channels_last is not).
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_dir(folder) as temporary:
-        save_file(state, temporary / "weights.safetensors")
+        save_file(state, temporary / WEIGHTS)
         write_json(temporary / "model.json", {"format": FORMAT, "config": config.to_dict(), "training": training})
 
 
@@ -76,7 +77,7 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelFolder]:
     Raises ModelInvalid where the folder is damaged or a tensor is missing, left over or of another shape.
     """
     described = read_model(folder)
-    path = folder / "weights.safetensors"
+    path = folder / WEIGHTS
     with torch.random.fork_rng(devices=[]):  # building draws random weights: leave the caller's generator alone
         model = build_unet(described.config)
     state = _read_weights(path)

@@ -19,6 +19,7 @@ class Symmetries:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.name, self.threshold, self.window = predictor.name, predictor.threshold, predictor.window
+        self.tags = {**predictor.tags, "SYMMETRIES": str(2 * TURNS)}
         self.channels, self.scale, self.rules = predictor.channels, predictor.scale, predictor.rules
 
     def outputs(self, batch: Tensor) -> Tensor:

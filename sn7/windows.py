@@ -5,7 +5,7 @@ two windows overlap, one fades out as the other fades in; the weights of each pi
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Protocol
 
@@ -30,6 +30,10 @@ class Predictor(Protocol):
     @property
     def name(self) -> str:
         """What the model is called in files and records."""
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What files that are made with it say of it."""
 
     @property
     def threshold(self) -> float:

@@ -14,6 +14,7 @@ from sn7.files import require_writable
 from sn7.imagereader import ImageReader
 from sn7.polygons import stream_polygons
 from sn7.predict.cog import write_cog
+from sn7.predict.pooled import Pooling
 from sn7.predict.raw import RawOutputs
 from sn7.rules import PolygonRules
 from sn7.vectors import FORMATS, write_polygons
@@ -62,7 +63,13 @@ def scratch_folder(out: Path) -> Iterator[Path]:
 
 
 def write_map(
-    raw: RawOutputs, image: ImageReader, target: Path, predictor: Predictor, options: MapOptions, scratch: Path
+    raw: RawOutputs,
+    image: ImageReader,
+    target: Path,
+    predictor: Predictor,
+    options: MapOptions,
+    scratch: Path,
+    pooling: Pooling | None = None,
 ) -> PredictionFiles:
     """Write `target`, a .tif, and the polygons and the preview beside it; `image` is what the preview shows.
 
@@ -72,12 +79,14 @@ def write_map(
     rules = options.rules or predictor.rules
     made = [scratch / target.with_suffix(ending).name for ending in (".tif", f".{options.format}", ".png")]
     tags: dict[str, str | float] = {
-        "MODEL": predictor.name,
+        **predictor.tags,
         "THRESHOLD": predictor.threshold,
         "UNITS": "probability, 0 to 1",
         "TIFFTAG_SOFTWARE": f"sn7 {sn7.__version__}",
         **{f"POLYGONS_{name.upper()}": str(value) for name, value in rules.to_dict().items()},
     }
+    if pooling:
+        tags |= {"POOL": pooling.how, "POOL_MONTHS": str(pooling.months)}
     write_cog(raw, made[0], tags, scratch)
     preview = Preview(image.thumbnail(LONGEST), image.shape, image.transform)
     tables = stream_polygons(raw.strips(), rules, raw.transform, raw.crs)

@@ -136,7 +136,7 @@ class _Run:
                 shown, target = (used[centre][2], used[centre][1].target)
                 if not pooling.months:
                     shown, target = used[-1][2], folder / f"{scene}.tif"
-                self.written.append(write_map(raw, shown, target, self.predictor, self.options, scratch))
+                self.written.append(write_map(raw, shown, target, self.predictor, self.options, scratch, pooling))
 
     def _usable(self, image: ImageReader) -> bool:
         """Return whether an image has a valid pixel; say so where it has none."""

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from sn7.ensemble import PLAIN
+from sn7.ensemble import PLAIN, TTA
 from sn7.predict.pooled import Pooling
 
 __all__ = ["TTA", "Way"]
-
-TTA = "tta"
 
 
 @dataclass(frozen=True)

@@ -78,25 +78,35 @@ def test_an_ensemble_stands_alone(models: list[Path], tmp_path: Path) -> None:
     assert len(load_predictor(tmp_path / "ensemble").members) == 2
 
 
+def _tuned(tuned: str) -> str:
+    return f'{{"format": 2, "threshold": 0.5, "members": ["a"], "weights": [1], "tuned": {tuned}}}'
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         ("{", "cannot be read"),
         ('{"format": 9}', "has format 9; wanted 2"),
-        ('{"format": 1}', "names no members"),
+        ('{"format": 1}', "has members None; wanted the names of folders"),
+        ('{"format": 2, "threshold": 0.5, "members": [3], "weights": [1]}', r"has members \[3\]; wanted the names"),
+        ('{"format": 2, "threshold": 0.5, "members": "a", "weights": [1]}', "has members 'a'; wanted the names"),
+        ('{"format": 2, "members": ["a"], "weights": [1]}', "threshold = None is of type NoneType; wanted a number"),
+        ('{"format": 2, "threshold": 1, "members": ["a"], "weights": [1]}', "threshold = 1.0 cannot be used; wanted"),
+        ('{"format": 2, "threshold": 0.0, "members": ["a"], "weights": [1]}', "threshold = 0.0 cannot be used; wanted"),
+        (_tuned('{"rules": {}, "probs": "mean"}'), "probs = 'mean' cannot be used; wanted plain, tta, mean 3"),
+        (_tuned('{"rules": {}, "probs": 3}'), "cannot be used"),
+        (_tuned('{"rules": {}}'), "cannot be used"),
+        (_tuned('["plain"]'), "cannot be used"),
         ('{"format": 2, "threshold": 0.5, "members": ["members/0"]}', "has weights None; wanted a number above 0"),
         ('{"format": 2, "threshold": 0.5, "members": ["a", "b"], "weights": [1]}', "each of its 2 members"),
         ('{"format": 2, "threshold": 0.5, "members": ["a"], "weights": [NaN]}', "has weights .nan.; wanted"),
-        (
-            '{"format": 2, "threshold": 0.5, "members": ["a"], "weights": [1], "tuned": {"rules": {"a": 1}}}',
-            "other rules than this version",
-        ),
+        (_tuned('{"rules": {"a": 1}}'), "cannot be used"),
     ],
 )
 def test_a_damaged_ensemble_is_refused(tmp_path: Path, content: str, said: str) -> None:
     """Broken JSON, another format, no members, weights that are none."""
     (tmp_path / "ensemble.json").write_text(content)
-    with pytest.raises(ModelInvalid, match=said):
+    with pytest.raises(ModelInvalid, match=rf"ensemble\.json .*{said}"):
         load_predictor(tmp_path)
 
 
@@ -160,3 +170,26 @@ def test_a_batch_that_does_not_fit_is_halved(models: list[Path], monkeypatch: py
 
     monkeypatch.setattr(predictor, "_mean", small)
     assert torch.allclose(predictor.outputs(batch), expected, atol=1e-5)
+
+
+def test_files_can_tell_models_of_one_name(models: list[Path], tmp_path: Path) -> None:
+    """Study and data where they are known; and a checksum, which is another of other members or other weights."""
+    fitted = {"study": "sample", "data_fingerprint": "f00d", "trials": [1]}
+    for name, members, weights in (
+        ("a", models, [1, 1]),
+        ("b", models, [1, 1]),
+        ("c", models, [1, 2]),
+        ("d", models[:1], [1]),
+    ):
+        save_ensemble(tmp_path / name / "ensemble", members, 0.5, fitted, weights)
+    tags = [load_predictor(tmp_path / name / "ensemble").tags for name in "abcd"]
+    assert {(tag["MODEL"], tag["STUDY"], tag["DATA_FINGERPRINT"]) for tag in tags} == {("ensemble", "sample", "f00d")}
+    assert tags[0] == tags[1] and len({tag["MODEL_SHA256"] for tag in tags}) == 3
+    assert set(load_predictor(models[0]).tags) == {"MODEL", "MODEL_SHA256"}
+
+
+def test_windows_are_multiples_of_32(tmp_path: Path) -> None:
+    """Of a model that enlarges three times, 512 / 3 px rounded up."""
+    config = TrainConfig(encoder="xresnet18", tile_size=64, precision="fp32", upscale=3)
+    save_model(tmp_path / "m", build_unet(config), config, {})
+    assert load_predictor(tmp_path / "m").window == 192

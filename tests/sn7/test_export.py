@@ -111,6 +111,14 @@ def test_a_file_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.
     export_onnx(Predictor("same", [(_pixelwise(0.0), FP32)], 0.5, 64), tmp_path / "half.onnx")
 
 
+def test_a_graph_that_is_another_predictor_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared is what `sn7 predict` makes of the model, in fp32, not the copy that was exported."""
+    monkeypatch.setattr("sn7.export.native_probs", lambda logits, _: logits.softmax(dim=1)[:, 0])
+    with pytest.raises(ExportFailed, match=r"other\.onnx is not written: .* by up to 0\.005"):
+        export_onnx(Predictor("other", [(_pixelwise(0.01), FP32)], 0.5, 64), tmp_path / "other.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_network_without_an_onnx_form(tmp_path: Path) -> None:
     """One sentence; nothing is left behind."""
@@ -176,4 +184,5 @@ def test_an_ensemble_from_the_command_line(tmp_path: Path, capsys: pytest.Captur
     wanted = load_predictor(tmp_path / "ensemble", torch.device("cpu")).probs(torch.from_numpy(batch)).numpy()
     session = _session(out)
     np.testing.assert_allclose(session.run(None, {"rgb": batch})[0], wanted, atol=1e-4)
-    assert session.get_modelmeta().custom_metadata_map["threshold"] == "0.25"
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["threshold"] == "0.25" and len(metadata["model_sha256"]) == 64

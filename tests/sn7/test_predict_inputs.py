@@ -14,6 +14,7 @@ from brightness import Brightness, mean_probs, write_month
 from sn7.cli import main
 from sn7.errors import FolderUnwritable, MonthsInvalid, ResultsConflict
 from sn7.predict import MapOptions, Pooling, predict, predict_image
+from sn7.symmetries import Symmetries
 
 Write = Callable[..., Path]
 SCENE = "L15-0331E-1257N_1327_3160_13"
@@ -165,3 +166,15 @@ def test_out_is_a_file(tmp_path: Path, write_image: Write) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(FolderUnwritable, match=r"out cannot be written to \(it is no folder\)"):
         predict(Brightness(), [write_image(tmp_path / "a.tif", RGB)], tmp_path / "out")
+
+
+def test_tags_say_how_probs_were_made(tmp_path: Path) -> None:
+    """Which model it was, its symmetries and the pooling; what was not done is not there."""
+    image = write_month(tmp_path / SCENE, "2018_01", 204)
+    made = {"SYMMETRIES": "8", "POOL": "median", "POOL_MONTHS": "3"}
+    predict(Brightness(), [image], tmp_path / "plain")
+    predict(Symmetries(Brightness()), [image], tmp_path / "tta", pooling=Pooling("median", 3))
+    for folder, expected in ((tmp_path / "plain", {}), (tmp_path / "tta" / SCENE, made)):
+        with rasterio.open(folder / image.name) as raster:
+            tags = raster.tags()
+        assert tags["MODEL"] == "brightness" and {name: tags[name] for name in made if name in tags} == expected

@@ -8,7 +8,7 @@ class Fake:
     """A predictor of any function."""
 
     name, threshold, window, channels, scale = "fake", 0.4, 64, 1, 1
-    rules = PolygonRules(threshold=0.4)
+    rules, tags = PolygonRules(threshold=0.4), {"MODEL": name}
 
     def __init__(self, function) -> None:  # type: ignore[no-untyped-def]
         self.function, self.calls = function, 0

@@ -14,7 +14,7 @@ class Brightness:
     """A predictor that takes bright pixels for buildings."""
 
     name, threshold, window, channels, scale = "brightness", 0.5, 64, 1, 1
-    rules = PolygonRules()
+    rules, tags = PolygonRules(), {"MODEL": name}
 
     def __init__(self, way: str = "plain") -> None:
         self.way, self.calls, self.windows = way, 0, 0
