@@ -19,6 +19,7 @@ from sn7.errors import ModelInvalid, ResultsConflict
 from sn7.evaluation import ValidationCounts
 from sn7.files import atomic_file
 from sn7.history import EpochMetrics
+from sn7.midway import Midway
 
 __all__ = [
     "Checkpoint",
@@ -31,14 +32,14 @@ __all__ = [
     "save_checkpoint",
 ]
 
-FORMAT = 2
+FORMAT = 3
 _UNREADABLE = (AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError)
 """What torch raises for a file that it did not write, or not to its end."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training after one of its epochs; tensors are on the CPU once it is loaded."""
+    """A training after one of its epochs, or within one; tensors are on the CPU once it is loaded."""
 
     identity: dict[str, Any]
     """What decides the result: configuration, split, data fingerprint and which epoch's model is kept."""
@@ -48,7 +49,7 @@ class Checkpoint:
     random: dict[str, Any]
     """See random_states()."""
     history: list[EpochMetrics]
-    """From epoch 1; never empty."""
+    """From epoch 1."""
     best_model: dict[str, Tensor] | None
     """Weights of the best epoch; None where these are `model`, or where the last epoch is kept."""
     counts: ValidationCounts | None
@@ -60,15 +61,18 @@ class Checkpoint:
     micro_batch: int
     seconds: float
     """Spent on the training so far."""
+    midway: Midway
+    """What of the next epoch is done."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, in place of an older one, whole or not at all."""
     content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
     history = [asdict(metrics) for metrics in checkpoint.history]
-    counts = checkpoint.counts and vars(checkpoint.counts)
+    counts, midway = checkpoint.counts and vars(checkpoint.counts), vars(checkpoint.midway)
+    content |= {"format": FORMAT, "history": history, "counts": counts, "midway": midway}
     with atomic_file(path) as temporary:
-        torch.save({**content, "format": FORMAT, "history": history, "counts": counts}, temporary)
+        torch.save(content, temporary)
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
@@ -114,7 +118,8 @@ def _read(path: Path, mmap: bool = False) -> Checkpoint:
             raise ValueError(f"format {found!r}, wanted {FORMAT}")
         history = [EpochMetrics(**metrics) for metrics in content["history"]]
         counts = content["counts"] and ValidationCounts(**content["counts"])
-        return Checkpoint(**{**content, "history": history, "counts": counts})
+        midway = Midway(**content["midway"])
+        return Checkpoint(**{**content, "history": history, "counts": counts, "midway": midway})
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
 

@@ -79,7 +79,7 @@ def _points(
     growth = SchedExp(LOWEST, HIGHEST)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        closing(BatchBar(0)) as bar,
+        closing(BatchBar()) as bar,
         open_learner(config, model, training, validation, device) as learner,
     ):
         learner.path = Path(scratch)  # the finder puts the weights that it began with there, and back

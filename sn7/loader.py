@@ -5,6 +5,7 @@ there, whole batches at a time.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,9 @@ class TileLoader:
         self.tiles, self.config, self.device, self.training = tiles, config, device, training
         self.augment = augmentation(config) if training else None
         self.order = np.random.default_rng(config.seed)
+        self.began: Any = self.order.bit_generator.state
+        """State of `order` before this pass, or between two before the next one."""
+        self.skipped = 0
         images = {tile.image.array: tile.image for tile in tiles}
         self.arrays = {path: prepared.pixels(image) for path, image in images.items()}
         self.fine = (
@@ -72,13 +76,21 @@ class TileLoader:
         self.device = device
         return self
 
+    def skip(self, tiles: int) -> float:
+        """Begin the next pass behind so many tiles, which are whole batches; return their share of its pieces."""
+        self.skipped = tiles
+        return sum(int(piece[0]) < tiles for piece in self.pieces) / len(self)
+
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        skipped, self.skipped = self.skipped, 0
         order = self.order.permutation(len(self.tiles)) if self.training else np.arange(len(self.tiles))
         for piece in self.pieces:
             tiles = [self.tiles[k] for k in order[piece]]
             if self.training and self.config.tile_placement == "buildings":
                 tiles = [around_building(self.arrays[tile.image.array], tile, self.order) for tile in tiles]
-            yield self.batch(tiles)
+            if piece[0] >= skipped:
+                yield self.batch(tiles)
+        self.began = self.order.bit_generator.state
 
     def batch(self, tiles: list[Tile]) -> tuple[Tensor, ...]:
         """Return images and targets of the tiles, augmented in training, else with the targets on the native grid."""

@@ -27,6 +27,7 @@ from sn7.folds import Split, clusters
 from sn7.history import EpochMetrics, read_rows
 from sn7.loader import TileLoader
 from sn7.metrics import Counts, ThresholdCurve
+from sn7.midway import LeaveQuestion
 from sn7.modeldir import read_model
 from sn7.prepared import Prepared
 from sn7.tiles import Sampling, sampling
@@ -66,6 +67,7 @@ def train(
     keep: Keep = "best",
     resume: bool = False,
     urgent: Callable[[], bool] | None = None,
+    leave: LeaveQuestion | None = None,
 ) -> TrainResult:
     """Train one U-Net and write `out/model`, `out/history.csv`, two pictures and `out/result.json`.
 
@@ -74,7 +76,8 @@ def train(
     and random from `config.seed`.
 
     A checkpoint is written, before the report, after the first epoch of a start, then as often as it costs little,
-    and whenever `urgent()` is true after an epoch. With `resume` the training continues from it as if it had not
+    and whenever `urgent()` is true after an epoch. `leave()` is asked between batches; the exception that it returns is
+    raised once a checkpoint within the epoch is written. With `resume` the training continues from it as if it had not
     stopped; it begins where there is none, and where it has ended already its result is returned. Where memory does
     not suffice, it continues with half as many tiles in memory at once, and still `batch_size` in an optimizer step;
     each epoch is reported once.
@@ -85,7 +88,7 @@ def train(
     is damaged. What was written until then stays.
     """
     config.require_batch_size()
-    training = Training(config, prepared, split, out, report, keep, urgent)
+    training = Training(config, prepared, split, out, report, keep, urgent, leave)
     ended = _ended(out, training.identity) if resume else None
     if not resume or ended:
         (out / CHECKPOINT).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from sn7.folds import Split
 from sn7.history import EpochMetrics, write_rows
 from sn7.learner import open_learner, rates
 from sn7.loader import TileLoader, loaders
+from sn7.midway import Leave, LeaveQuestion, Midway
 from sn7.modeldir import read_model, save_model
 from sn7.prepared import Prepared
 from sn7.pretrained import load_pretrained
@@ -69,9 +70,10 @@ class Training:
         report: Report | None,
         keep: Keep,
         urgent: Callable[[], bool] | None,
+        leave: LeaveQuestion | None,
     ) -> None:
         self.config, self.prepared, self.split, self.out = config, prepared, split, out
-        self.report, self.keep, self.urgent = report, keep, urgent
+        self.report, self.keep, self.urgent, self.leave = report, keep, urgent, leave
         self.device, self.started = default_device(), time.monotonic()
         self.about = {"split": asdict(split), "data_fingerprint": prepared.fingerprint, "keep": keep}
         self.identity: dict[str, Any] = {"config": config.to_dict(), **self.about}
@@ -117,12 +119,15 @@ class Training:
             load_pretrained(model, self.config)
             self._forget()
         model = model.to(memory_format=torch.channels_last).to(self.device)
+        done = checkpoint.midway if checkpoint else Midway()
         with (
-            closing(BatchBar(len(self.history))) as bar,
+            closing(BatchBar(len(self.history), done.tiles)) as bar,
             open_learner(self.config, model, training, validation, self.device) as learner,
         ):
-            learner.add_cbs([TrainLoss(), bar])
+            learner.add_cbs([TrainLoss(done), bar])
             learner.add_cb(ValidationMetrics(partial(self._after_epoch, learner), self.micro_batch))
+            if self.leave:
+                learner.add_cb(Leave(self.leave, partial(self._save_checkpoint, learner)))
             if checkpoint:
                 self._restore(checkpoint, learner)
                 del checkpoint  # as large as the training itself, on the CPU
@@ -153,7 +158,7 @@ class Training:
         model = learner.model
         learner.create_opt()
         try:
-            if self.keep == "best" and not self._has_model(max(self.history, key=_dice)):
+            if self.keep == "best" and self.history and not self._has_model(max(self.history, key=_dice)):
                 # An epoch after the checkpoint has replaced it, and may come out differently this time.
                 model.load_state_dict(checkpoint.best_model or checkpoint.model)
                 self._save_model(model, max(self.history, key=_dice))
@@ -185,7 +190,7 @@ class Training:
             learner.moving_average.swap()  # the model has its own weights again
         write_rows(self.out / "history.csv", self.history)
         if not last and self._checkpoint_is_due():
-            self._save_checkpoint(learner)
+            self._save_checkpoint(learner, Midway())
         if self.report and metrics.epoch > self.reported:  # an epoch can come again after an out-of-memory
             self.reporting = True  # what it raises is its own, whatever it says
             self.report(metrics)
@@ -195,15 +200,16 @@ class Training:
         urgent = self.urgent is not None and self.urgent()
         return urgent or time.monotonic() > self.checkpoint_due
 
-    def _save_checkpoint(self, learner: Learner) -> None:
-        started = time.monotonic()
-        best_is_live = max(self.history, key=_dice) is self.history[-1] and not self.config.ema_decay
-        best_elsewhere = self.keep == "best" and not best_is_live
+    def _save_checkpoint(self, learner: Learner, midway: Midway) -> None:
+        started, loader = time.monotonic(), learner.dls.train
+        moved_on = midway.tiles > 0 or self.config.ema_decay > 0
+        best_is_live = not moved_on and max(self.history, key=_dice) is self.history[-1]
+        best_elsewhere = self.keep == "best" and len(self.history) > 0 and not best_is_live
         checkpoint = Checkpoint(
             identity=self.identity,
             model=learner.model.state_dict(),
             optimizer=list(learner.opt.state_dict()["state"]),
-            random=random_states(learner.dls.train.order),
+            random={**random_states(loader.order), "order": loader.began},
             history=self.history,
             best_model=load_file(self.out / "model" / "weights.safetensors") if best_elsewhere else None,
             counts=self.counts,
@@ -211,6 +217,7 @@ class Training:
             scaler=learner.steps.scaler.state_dict() if learner.steps.scaler else None,
             micro_batch=self.micro_batch,
             seconds=self.seconds,
+            midway=midway,
         )
         save_checkpoint(self.out / CHECKPOINT, checkpoint)
         now = time.monotonic()

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import torch
 from fastai.callback.core import Callback
 from fastai.learner import Recorder
-from fastcore.basics import getcallable
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from tqdm import tqdm
@@ -21,6 +20,8 @@ from sn7.evaluation import ValidationCounts
 from sn7.history import EpochMetrics
 from sn7.losses import IGNORE, background, building
 from sn7.metrics import BINS, Counts
+from sn7.midway import Midway
+from sn7.steps import Plain
 
 __all__ = ["BatchBar", "TrainLoss", "ValidationMetrics", "native_probs"]
 
@@ -31,22 +32,28 @@ def native_probs(logits: Tensor, upscale: int) -> Tensor:
     return probs if upscale == 1 else avg_pool2d(probs, upscale)
 
 
-class _Plain(Callback):
-    """A callback whose errors pass through as they are; fastai would rewrite their text, and fail if they have none."""
+class TrainLoss(Plain):
+    """Keeps the losses of an epoch's batches on the device and looks at them once, at its end.
 
-    def __call__(self, event_name: str) -> None:
-        getcallable(self, event_name)()
-
-
-class TrainLoss(_Plain):
-    """Keeps the losses of an epoch's batches on the device and looks at them once, at its end."""
+    The first epoch begins behind what is `done` of it.
+    """
 
     order = Recorder.order - 1
 
+    def __init__(self, done: Midway | None = None) -> None:
+        self.done = done or Midway()
+
     def before_train(self) -> None:
-        self.losses: list[Tensor] = []
-        self.lrs: list[float] = []
-        self.tiles, self.started = 0, time.monotonic()
+        done, self.done = self.done, Midway()
+        self.losses = [torch.tensor(loss, device=self.dls.device) for loss in done.losses]
+        self.lrs = list(done.lrs)
+        self.tiles, self.started = done.tiles, time.monotonic() - done.seconds
+        self.learn.pct_train += self.dls.train.skip(done.tiles) / self.n_epoch
+
+    def midway(self) -> Midway:
+        """Return what of the epoch is done."""
+        losses = [loss.item() for loss in self.losses]
+        return Midway(self.tiles, losses, self.lrs, time.monotonic() - self.started)
 
     def after_batch(self) -> None:
         if self.training:
@@ -54,7 +61,7 @@ class TrainLoss(_Plain):
             part = self.loss.detach() * (len(self.yb[0]) / batch_tiles)
             if self.tiles % batch_tiles == 0:
                 self.losses.append(part)
-                self.lrs.append(self.opt.hypers[-1]["lr"])
+                self.lrs.append(float(self.opt.hypers[-1]["lr"]))
             else:
                 self.losses[-1] += part
             self.tiles += len(self.yb[0])
@@ -73,7 +80,7 @@ class TrainLoss(_Plain):
         self.tiles_per_s = self.tiles / (time.monotonic() - self.started)
 
 
-class ValidationMetrics(_Plain):
+class ValidationMetrics(Plain):
     """Counts and loss sums over the validation pixels, added up on the device, divided once.
 
     `report` gets the metrics of an epoch and its counts.
@@ -85,7 +92,6 @@ class ValidationMetrics(_Plain):
         self.report, self.micro_batch = report, micro_batch
 
     def before_epoch(self) -> None:
-        self.started = time.monotonic()
         self.counts: list[Tensor] = []
         self.sums: list[Tensor] = []
         if self.dls.device.type == "cuda":
@@ -127,9 +133,9 @@ class ValidationMetrics(_Plain):
             train_loss=self.learn.train_loss.mean,
             valid_loss=loss / weight if weight else 0.0,
             **Counts(*tiles.sum(0).tolist()).metrics(),
-            lr=float(self.opt.hypers[-1]["lr"]),
+            lr=self.learn.train_loss.lrs[-1],
             tiles_per_s=self.learn.train_loss.tiles_per_s,
-            seconds=time.monotonic() - self.started,
+            seconds=time.monotonic() - self.learn.train_loss.started,
             memory_mib=tensors_mib(self.dls.device),
             micro_batch=self.micro_batch,
         )
@@ -154,16 +160,16 @@ def _add_to_curves(curves: Tensor, probs: Tensor, target: Tensor, scenes: Tensor
 class BatchBar(Callback):
     """A progress bar over the training tiles with rate and time left; silent where there is no terminal.
 
-    `done` epochs were trained in an earlier start.
+    `epochs` and, of the next one, `tiles` were trained in an earlier start.
     """
 
-    def __init__(self, done: int) -> None:
-        self.done = done
+    def __init__(self, epochs: int = 0, tiles: int = 0) -> None:
+        self.epochs, self.tiles = epochs, tiles
         self.bar: tqdm | None = None
 
     def before_fit(self) -> None:
         tiles = self.dls.train.pass_tiles
-        total, done = self.n_epoch * tiles, self.done * tiles
+        total, done = self.n_epoch * tiles, self.epochs * tiles + self.tiles
         self.bar = tqdm(total=total, initial=done, unit=" tiles", desc="train", disable=None)
 
     def after_batch(self) -> None:

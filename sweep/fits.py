@@ -198,6 +198,6 @@ def _run(
 
     if read_result(out) is None:
         progress.put((index, past_epochs(out), True))
-        train(fit.config, data, fit.split, out, report, fit.keep, resume=True, urgent=urgent)
+        train(fit.config, data, fit.split, out, report, fit.keep, resume=True, urgent=urgent, leave=urgent.leave)
     if after:
         after(fit, out, data)

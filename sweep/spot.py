@@ -3,8 +3,8 @@
 One runs on each node, started after `ray start`. It asks EC2's metadata service, by IMDSv2, whether the machine will
 be taken away (`spot/instance-action`, two minutes ahead). Then it drains its node, so that Ray starts nothing more
 there and counts what dies there as nobody's failure, and it tells the trainings, which write a checkpoint after their
-epoch and go on elsewhere. A rebalance recommendation comes earlier, and often for nothing: the trainings then keep a
-checkpoint of each epoch, and stay.
+batch and go on from there elsewhere (a validation, the smaller part of an epoch, is finished first). A rebalance
+recommendation comes earlier, and often for nothing: the trainings then keep a checkpoint of each epoch, and stay.
 
 It ends with its node, with 0; with 1 where there is no metadata service, or no cluster that lets it in.
 """

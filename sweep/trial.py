@@ -123,6 +123,14 @@ class Urgent:
         self.kept = self.stopping or bool(kind)
         return self.kept
 
+    def leave(self) -> Taken | None:
+        """Return what ends the training at once, in the midst of an epoch: its machine is being taken away.
+
+        An epoch may take longer than the two minutes until then.
+        """
+        taken = self.notice is not None and self.notice.kind() == "taken"
+        return Taken("its machine is being taken away") if taken else None
+
 
 def run_trial(config: dict[str, Any], job: Job) -> None:
     """Train the configuration that Tune hands over, and report after each epoch.
@@ -160,7 +168,7 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
             if safe and urgent.taken:
                 raise Taken("its machine is being taken away")
 
-        job.train(train_config, prepared, split, out, report, job.keep, resume=True, urgent=urgent)
+        job.train(train_config, prepared, split, out, report, job.keep, resume=True, urgent=urgent, leave=urgent.leave)
 
 
 def past_epochs(folder: Path) -> list[EpochMetrics]:

@@ -16,7 +16,7 @@ ORDER = [
     {"catalog", "xyz", "losses", "metrics", "encoders", "prepared", "history", "panels", "configfile", "download"},
     {"pooling", "regions", "outlines", "vectors", "ground"},
     {"device", "precision", "evaluation", "augment", "curves", "steps", "optimizer", "aspp", "hookfree", "pretrained"},
-    {"challenge", "footprints", "rasters", "sample"},
+    {"midway", "challenge", "footprints", "rasters", "sample"},
     {"imagereader", "masks", "maskfiles", "folds", "polygons", "windows"},
     {"separation", "check", "score", "symmetries"},
     {"imagearray", "unet", "tiles", "foldsfile"},

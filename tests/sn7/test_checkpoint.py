@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ from sn7.checkpoint import (
 from sn7.config import TrainConfig
 from sn7.errors import ModelInvalid, ResultsConflict
 from sn7.folds import Split
+from sn7.loader import loaders
 from sn7.metrics import Counts
+from sn7.midway import Midway
 from sn7.modeldir import read_model
 from sn7.prepared import Prepared
 from sn7.train import EpochMetrics, read_history, read_result, train
@@ -57,6 +60,7 @@ from pathlib import Path
 from sn7 import training
 from sn7.config import TrainConfig
 from sn7.folds import Split
+from sn7.loader import loaders
 from sn7.prepared import load_prepared
 from sn7.train import train
 
@@ -208,7 +212,8 @@ def test_a_damaged_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
     """One that was cut off, one with a flipped bit in a weight, and one that is something else."""
     path = tmp_path / "checkpoint.pt"
     order = np.random.default_rng(0)
-    checkpoint = Checkpoint({}, {"w": torch.zeros(1000)}, [], random_states(order), [], None, None, None, None, 4, 1.0)
+    states = random_states(order)
+    checkpoint = Checkpoint({}, {"w": torch.zeros(1000)}, [], states, [], None, None, None, None, 4, 1.0, Midway())
     save_checkpoint(path, checkpoint)
     assert load_checkpoint(path, {}) is not None
     content = bytearray(path.read_bytes())
@@ -261,3 +266,71 @@ def test_average_scale_and_frozen_epochs_are_continued(
     assert losses(rest) == losses(whole[1:])
     ours, theirs = (load_file(tmp_path / name / "model" / "weights.safetensors") for name in ("out", "whole"))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    "values", [{"ema_decay": 0.9, "tile_placement": "buildings", "cutmix": 0.5}, {"batch_size": 3}]
+)
+def test_a_training_that_leaves_within_an_epoch_goes_on_from_there(
+    values: dict[str, Any],
+    make_prepared: Callable[..., Prepared],
+    split: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Left in the first epoch, in the second and behind the last batch: the losses are those of one that stayed."""
+    monkeypatch.setattr("sn7.midway.EVERY_S", 0)
+    config = replace(SMALL, **{"encoder": "test_efficientnet", "batch_size": 2, "epochs": 2, **values})
+    prepared, out, whole, rest = make_prepared(), tmp_path / "out", [], []
+    train(config, prepared, split, tmp_path / "whole", whole.append)
+    batches = 8 // config.batch_size
+    for questions in (1, batches, batches - 1):  # after batch 1, after batch 1 of the second epoch, after its last one
+        answers = iter([None] * (questions - 1) + [Stop()])
+        with pytest.raises(Stop):
+            train(config, prepared, split, out, rest.append, resume=True, leave=lambda: next(answers))  # noqa: B023
+    asked: list[None] = []
+    train(config, prepared, split, out, rest.append, resume=True, leave=lambda: asked.append(None))
+    assert len(rest) == len(whole) == 2 and asked == []
+    for ours, theirs in zip(losses(rest), losses(whole), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+    left, stayed = (load_file(folder / "model" / "weights.safetensors") for folder in (out, tmp_path / "whole"))
+    assert all(torch.allclose(left[name], stayed[name], atol=1e-6) for name in stayed)
+
+
+def test_a_batch_in_pieces_is_not_left(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its pieces, whose gradients add up, nobody is asked; between questions a second passes."""
+    prepared, config = make_prepared(), replace(SMALL, encoder="test_efficientnet", epochs=1)
+    monkeypatch.setattr("sn7.training.loaders", lambda *given: loaders(*given[:4], micro_batch=2))
+    asked: list[None] = []
+    for every, wanted in ((0.0, 2), (1e9, 1)):
+        monkeypatch.setattr("sn7.midway.EVERY_S", every)
+        train(config, prepared, split, tmp_path / "out", leave=lambda: asked.append(None))
+        assert len(asked) == wanted
+        asked.clear()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_training_on_a_gpu_is_continued(
+    precision: str,
+    make_prepared: Callable[..., Prepared],
+    split: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Left within an epoch and after one; its sums may come in another order, its draws may not."""
+    monkeypatch.setattr("sn7.midway.EVERY_S", 0)
+    config, prepared = replace(SMALL, epochs=3, precision=precision, ema_decay=0.9), make_prepared()
+    whole: list[EpochMetrics] = []
+    train(config, prepared, split, tmp_path / "whole", whole.append)
+    rest: list[EpochMetrics] = []
+    with pytest.raises(Stop):
+        train(config, prepared, split, tmp_path / "out", rest.append, leave=Stop)
+    with pytest.raises(Stop):
+        train(config, prepared, split, tmp_path / "out", stop_at(1), resume=True)
+    rest += read_history(tmp_path / "out")
+    train(config, prepared, split, tmp_path / "out", rest.append, resume=True)
+    assert [epoch.train_loss for epoch in rest] == pytest.approx([epoch.train_loss for epoch in whole], rel=1e-2)
+    assert all(epoch.memory_mib > 1 for epoch in rest)

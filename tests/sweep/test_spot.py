@@ -12,7 +12,7 @@ from metadata import MetadataServer, serve_metadata
 from ray.exceptions import GetTimeoutError, RpcError
 
 from sn7.errors import ClusterUnavailable
-from sweep.notice import Notice
+from sweep.notice import Notice, Taken
 from sweep.spot import Metadata, main, own_node, watch
 from sweep.stopping import StopFile
 from sweep.trial import Urgent
@@ -108,13 +108,15 @@ def test_a_recommendation_drains_nothing(service: MetadataServer, monkeypatch: p
 
 
 def test_what_a_training_does_about_it(tmp_path: Path) -> None:
-    """Rebalance: a checkpoint an epoch. Taken: a checkpoint and an end. A request to stop is told apart from both."""
+    """Rebalance: a checkpoint an epoch. Taken: one at once, and an end. A request to stop is told apart from both."""
     stop, notice = StopFile(tmp_path), Notice(NODE)
     urgent = Urgent(stop, notice)
-    assert not urgent()
+    assert not urgent() and urgent.leave() is None
     notice.give("rebalance")
     assert urgent() and (urgent.kept, urgent.taken, urgent.stopping) == (True, False, False)
+    assert urgent.leave() is None
     notice.give("taken")
+    assert isinstance(urgent.leave(), Taken)
     assert urgent() and (urgent.kept, urgent.taken, urgent.stopping) == (True, True, False)
     stop.request()
     assert urgent() and (urgent.taken, urgent.stopping) == (True, True)
