@@ -39,7 +39,7 @@ SMALL = replace(
     encoder="resnet18d",
     tile_size=128,
     tile_placement="buildings",
-    batch_size=4,
+    batch_size=8,
     images_per_scene=2,
     image_selection="spread",
     loss="cross_entropy_dice",
@@ -49,7 +49,6 @@ SMALL = replace(
 RECIPES = {
     "notebook": NOTEBOOK,
     "small": SMALL,
-    "small, colours": replace(SMALL, brightness=0.4, contrast=0.4, saturation=0.5),
 }
 """What is compared, by the names of the table."""
 ROUNDS = 3
