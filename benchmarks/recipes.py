@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from sn7.config import TrainConfig
+from sn7.device import device_name
 from sn7.ensemble import Predictor, load_predictor
 from sn7.folds import Split, named_split
-from sn7.measure import device_name, measure_batch
+from sn7.measure import measure_batch
 from sn7.metrics import ThresholdCurve
 from sn7.prepare import prepare
 from sn7.prepared import MASK, RGB, VALID, Prepared
