@@ -45,7 +45,7 @@ from sn7.rules import PolygonRules
 from sn7.sample import make_sample
 from sn7.tiles import training_tiles
 from sn7.unet import build_unet
-from sn7.windows import predict_strips
+from sn7.windows import predict_patches
 
 LARGE = 20_000
 """Side, px, of the image that memory is measured with."""
@@ -138,8 +138,8 @@ class Bench:
     def ours(self) -> None:
         """Predict the image from its file to its outputs on disk."""
         with open_image(self.image) as image:
-            strips = predict_strips(image.rgb, *image.shape, self.predictor, batch_size=self.batch_size)
-            write_raw(self.folder / "raw", (outputs for _, outputs in strips))
+            patches = predict_patches(image.rgb, *image.shape, self.predictor, batch_size=self.batch_size)
+            write_raw(self.folder / "raw", image.shape[1], patches)
 
     def limit(self) -> None:
         """Pass as many windows of the same size through the network alone."""
@@ -147,7 +147,7 @@ class Bench:
             self.windows: list[tuple[int, ...]] = []
             watched = Watched(self.predictor, self.windows)
             rgb = np.zeros((3, 1024, 1024), np.uint8)
-            list(predict_strips(lambda a, b: rgb[:, a:b], 1024, 1024, watched, batch_size=self.batch_size))
+            list(predict_patches(lambda a, b: rgb[:, a:b], 1024, 1024, watched, batch_size=self.batch_size))
         for shape in self.windows:
             self.predictor.outputs(torch.zeros(shape, dtype=torch.uint8))
 

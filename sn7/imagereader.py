@@ -34,15 +34,16 @@ class ImageReader:
 
     def rgb(self, first: int, last: int) -> npt.NDArray[np.uint8]:
         """Return rows from `first` to before `last`, uint8 (3, rows, width)."""
-        return _read(self.path, self._source, [1, 2, 3], first, last)
+        return _read(self.path, self._source, [1, 2, 3], Window(0, first, self.shape[1], last - first))
 
-    def valid(self, first: int, last: int) -> npt.NDArray[np.bool_]:
-        """Return where these rows are neither transparent nor, by the mask, unusable: bool (rows, width)."""
-        valid = np.ones((last - first, self.shape[1]), bool)
+    def valid(self, first: int, last: int, left: int = 0, right: int | None = None) -> npt.NDArray[np.bool_]:
+        """Return where these rows, or columns of them, are neither transparent nor, by the mask, unusable: bool."""
+        window = Window(left, first, (right or self.shape[1]) - left, last - first)
+        valid = np.ones((window.height, window.width), bool)
         if self._source.count == 4:
-            valid &= _read(self.path, self._source, 4, first, last) != 0
+            valid &= _read(self.path, self._source, 4, window) != 0
         if self._udm is not None and self._udm_path is not None:
-            valid &= _read(self._udm_path, self._udm, 1, first, last) == 0
+            valid &= _read(self._udm_path, self._udm, 1, window) == 0
         return valid
 
     def any_valid(self) -> bool:
@@ -79,7 +80,7 @@ def _open(path: Path, files: ExitStack) -> Any:
         return files.enter_context(rasterio.open(path, driver="GTiff"))
 
 
-def _read(path: Path, source: Any, bands: int | list[int], first: int, last: int) -> npt.NDArray[np.uint8]:
+def _read(path: Path, source: Any, bands: int | list[int], window: Window) -> npt.NDArray[np.uint8]:
     with readable(path):
-        rows: npt.NDArray[np.uint8] = source.read(bands, window=Window(0, first, source.width, last - first))
-    return rows
+        pixels: npt.NDArray[np.uint8] = source.read(bands, window=window)
+    return pixels

@@ -6,6 +6,7 @@ two windows overlap, one fades out as the other fades in; the weights of each pi
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
@@ -15,13 +16,11 @@ import torch
 
 from sn7.rules import PolygonRules
 
-__all__ = ["Predictor", "predict_array", "predict_strips"]
+__all__ = ["Predictor", "predict_array", "predict_patches"]
 
 Outputs = npt.NDArray[np.float32]
 Rows = Callable[[int, int], npt.NDArray[np.uint8]]
 """Called as read(first row, row after the last); returns uint8 (3, rows, width)."""
-PIECE = 1 << 20
-"""Pixels of outputs that are handed on at a time, about: more are no faster, and each step after takes its copy."""
 
 
 class Predictor(Protocol):
@@ -62,14 +61,15 @@ class Predictor(Protocol):
         """
 
 
-def predict_strips(
+def predict_patches(
     read: Rows, height: int, width: int, predictor: Predictor, overlap: float = 0.125, batch_size: int = 4
-) -> Iterator[tuple[int, Outputs]]:
-    """Yield (first row, outputs (channels, rows, scale · width)) from top to bottom, each row of their grid once.
+) -> Iterator[tuple[int, int, Outputs]]:
+    """Yield (first row, first column, outputs (channels, rows, columns)): patches that tile the grid of the outputs.
 
+    They come in rows from top to bottom, each from left to right, and begin and end between pixels of the image.
     `overlap` is the share of a window's side, 0 to 0.5, that neighbouring windows have in common at least;
     `batch_size` is the number of windows that go through the network at once, of one row of windows or of several.
-    Held in memory are the outputs of one row of windows, whatever the image's height.
+    Held in memory are a row of windows as the network sees it, and of its outputs what the next row overlaps.
     """
     fade, scale = int(predictor.window * overlap), predictor.scale
     tops, tall = _layout(height, predictor.window, fade)
@@ -80,31 +80,22 @@ def predict_strips(
         rows = _reflect(np.arange(top, top + tall), height)
         return read(int(rows.min()), int(rows.max()) + 1)[:, rows - rows.min()][:, :, columns]
 
-    row_shares = _shares(scale * tops, scale * tall, scale * fade)
-    column_shares = _shares(scale * lefts, scale * wide, scale * fade)
     windows = _windows(map(band, tops.tolist()), lefts - lefts[0], wide, predictor, batch_size)
-    inner = slice(-scale * lefts[0], scale * (width - lefts[0]))
-    rows = max(PIECE // (scale * width) // scale, 1) * scale
-    unfinished = np.zeros((predictor.channels, scale * tall, scale * len(columns)), np.float32)
-    for index, top in enumerate(scale * tops):  # the row, of the outputs' grid, that `unfinished` begins with
-        for left, share in zip(scale * (lefts - lefts[0]), column_shares, strict=True):
-            unfinished[:, :, left : left + scale * wide] += row_shares[index][:, None] * share * next(windows)
-        done = scale * (tall if index == len(tops) - 1 else int(tops[index + 1] - tops[index]))
-        first = max(-int(top), 0)
-        finished = unfinished[:, first : min(done, scale * height - top), inner]
-        for row in range(0, finished.shape[1], rows):  # none where the next window starts before the image does
-            yield int(top) + first + row, finished[:, row : row + rows].clip(0, 1)  # rounding may lead out by 1e-7
-        unfinished[:, : scale * tall - done] = unfinished[:, done:]
-        unfinished[:, scale * tall - done :] = 0
+    rows = _spans(scale * tops, scale * tall, scale * fade, scale * height)
+    across = _spans(scale * lefts, scale * wide, scale * fade, scale * width)
+    yield from _blended(windows, rows, across, predictor.channels)
 
 
 def predict_array(
     rgb: npt.NDArray[np.uint8], predictor: Predictor, overlap: float = 0.125, batch_size: int = 4
 ) -> npt.NDArray[np.float32]:
-    """Return probs float32 (scale · h, scale · w) of a whole image, uint8 RGB (3, h, w); see `predict_strips`."""
+    """Return probs float32 (scale · h, scale · w) of a whole image, uint8 RGB (3, h, w); see `predict_patches`."""
     _, height, width = rgb.shape
-    strips = predict_strips(lambda first, last: rgb[:, first:last], height, width, predictor, overlap, batch_size)
-    return np.concatenate([outputs[0] for _, outputs in strips])
+    probs = np.empty((predictor.scale * height, predictor.scale * width), np.float32)
+    patches = predict_patches(lambda first, last: rgb[:, first:last], height, width, predictor, overlap, batch_size)
+    for row, column, outputs in patches:
+        probs[row : row + outputs.shape[1], column : column + outputs.shape[2]] = outputs[0]
+    return probs
 
 
 def _windows(
@@ -118,6 +109,49 @@ def _windows(
     windows = (band[:, :, left : left + wide] for band in bands for left in lefts)
     while batch := list(islice(windows, batch_size)):
         yield from predictor.outputs(torch.from_numpy(np.stack(batch))).numpy()
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A window along one axis, in pixels of the outputs' grid."""
+
+    start: int
+    step: int
+    """Pixels to the start of the next window, or to the end of the last one."""
+    share: npt.NDArray[np.float32]
+    """Of the window in each of its pixels."""
+    inside: slice
+    """Which pixels of the step lie inside the image; none where the next window starts before it does, too."""
+
+
+def _spans(starts: npt.NDArray[np.int64], size: int, fade: int, length: int) -> list[_Span]:
+    steps = np.diff(starts, append=starts[-1] + size).tolist()
+    return [
+        _Span(start, step, share, slice(max(-start, 0), max(min(step, length - start), 0)))
+        for start, step, share in zip(starts.tolist(), steps, _shares(starts, size, fade), strict=True)
+    ]
+
+
+def _blended(
+    windows: Iterator[Outputs], rows: list[_Span], columns: list[_Span], channels: int
+) -> Iterator[tuple[int, int, Outputs]]:
+    """Yield the patches of windows (channels, h, w), each of which is finished but for what the next ones add."""
+    tall, width = len(rows[0].share), columns[-1].start + columns[-1].step - columns[0].start
+    held = np.zeros((channels, tall - min(row.step for row in rows), width), np.float32)  # of the row of windows above
+    for row in rows:
+        before = np.zeros((channels, tall, 0), np.float32)
+        for column in columns:
+            window = row.share[:, None] * column.share * next(windows)
+            window[:, :, : before.shape[2]] += before
+            finished, before = window[:, :, : column.step], window[:, :, column.step :]
+            left = column.start - columns[0].start
+            above = held[:, :, left : left + column.step]
+            finished[:, : above.shape[1]] += above
+            above[:] = 0
+            above[:, : tall - row.step] = finished[:, row.step :]
+            patch = finished[:, row.inside, column.inside]
+            if patch.size:
+                yield max(row.start, 0), max(column.start, 0), patch.clip(0, 1)  # rounding may lead out by 1e-7
 
 
 def _layout(length: int, window: int, fade: int) -> tuple[npt.NDArray[np.int64], int]:

@@ -32,11 +32,11 @@ def pool_raw(months: Sequence[RawOutputs], how: str, path: Path) -> RawOutputs:
     """
     shape = (max(month.shape[0] for month in months), max(month.shape[1] for month in months))
     pooled = replace(months[0], path=path, shape=shape)
-    write_raw(path, _strips(months, pooled, how))
+    write_raw(path, shape[1], _strips(months, pooled, how))
     return pooled
 
 
-def _strips(months: Sequence[RawOutputs], pooled: RawOutputs, how: str) -> Iterator[Outputs]:
+def _strips(months: Sequence[RawOutputs], pooled: RawOutputs, how: str) -> Iterator[tuple[int, int, Outputs]]:
     height, width = pooled.shape
     rows = max((1 << 22) // (len(months) * pooled.channels * width), 1)
     for top in range(0, height, rows):
@@ -44,4 +44,4 @@ def _strips(months: Sequence[RawOutputs], pooled: RawOutputs, how: str) -> Itera
         for month, place in zip(months, stack, strict=True):
             found = month.rows(top, top + rows)
             place[:, : found.shape[1], : found.shape[2]] = found
-        yield pool(stack, how)
+        yield top, 0, pool(stack, how)

@@ -45,8 +45,14 @@ class RawOutputs:
         return values.reshape(-1, self.channels, width).transpose(1, 0, 2)
 
 
-def write_raw(path: Path, strips: Iterator[Outputs]) -> None:
-    """Write strips (channels, rows, width) one after the other, atomically. Raises DiskFull."""
+def write_raw(path: Path, width: int, patches: Iterator[tuple[int, int, Outputs]]) -> None:
+    """Write patches (first row, first column, outputs (channels, rows, columns)) to their places, atomically.
+
+    Raises DiskFull.
+    """
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        for strip in strips:
-            file.write(np.ascontiguousarray(strip.transpose(1, 0, 2)).data)
+        for top, left, outputs in patches:
+            for row, channels in enumerate(outputs.transpose(1, 0, 2), top):
+                for channel, values in enumerate(channels, row * len(channels)):
+                    file.seek((channel * width + left) * outputs.itemsize)
+                    file.write(values.data)

@@ -18,7 +18,7 @@ from sn7.predict.inputs import Job, check_targets, jobs_of, months_of
 from sn7.predict.pooled import Pooling, pool_raw
 from sn7.predict.raw import Outputs, RawOutputs, write_raw
 from sn7.predict.report import PredictReport
-from sn7.windows import Predictor, predict_strips
+from sn7.windows import Predictor, predict_patches
 
 __all__ = ["predict", "predict_image"]
 
@@ -142,14 +142,14 @@ class _Run:
         """Return whether an image has a valid pixel; say so where it has none."""
         if not image.any_valid():
             self.skipped.append(f"{image.path} has no valid pixel.")
-            self.bar.update(self.amounts.get(image.path, 0))
+            self._advance(image, 1)
             return False
         return True
 
     def _predict(self, image: ImageReader, path: Path) -> RawOutputs:
         """Write the outputs of an image, NaN where it is invalid; say what the image lacks."""
         scale, (height, width) = self.predictor.scale, image.shape
-        write_raw(path, self._strips(image))
+        write_raw(path, scale * width, self._patches(image))
         if not image.placed:
             self.warnings.append(
                 f"{image.path} has no CRS: its probs have none either, its polygons are in the file's own coordinates, "
@@ -159,12 +159,16 @@ class _Run:
         transform = image.transform @ Affine.scale(1 / scale)
         return RawOutputs(path, self.predictor.channels, (scale * height, scale * width), transform, image.crs)
 
-    def _strips(self, image: ImageReader) -> Iterator[Outputs]:
+    def _patches(self, image: ImageReader) -> Iterator[tuple[int, int, Outputs]]:
         scale, (height, width) = self.predictor.scale, image.shape
-        batch_size = self.options.batch_size
-        for row, outputs in predict_strips(image.rgb, height, width, self.predictor, batch_size=batch_size):
-            first, last = row // scale, (row + outputs.shape[1]) // scale
-            invalid = ~image.valid(first, last)
+        patches = predict_patches(image.rgb, height, width, self.predictor, batch_size=self.options.batch_size)
+        for row, column, outputs in patches:
+            first, left = row // scale, column // scale
+            invalid = ~image.valid(first, first + outputs.shape[1] // scale, left, left + outputs.shape[2] // scale)
             outputs[:, np.kron(invalid, np.ones((scale, scale), bool)) if scale > 1 else invalid] = np.nan
-            self.bar.update(self.amounts.get(image.path, 0) * (last - first) / height)
-            yield outputs
+            self._advance(image, invalid.size / (height * width))
+            yield row, column, outputs
+
+    def _advance(self, image: ImageReader, share: float) -> None:
+        amount = self.amounts.get(image.path, 0) * share
+        self.bar.update(min(amount, (self.bar.total or 0) - self.bar.n))  # of rounding beyond it tqdm would warn

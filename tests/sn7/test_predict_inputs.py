@@ -43,6 +43,7 @@ def test_an_image_of_a_scene_has_its_mask(tmp_path: Path, monkeypatch: pytest.Mo
         assert np.isnan(raster.read(1)).sum() == 10 * 64
 
 
+@pytest.mark.filterwarnings("error::tqdm.TqdmWarning")
 def test_a_bar_counts_an_image_as_often_as_it_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a file and in its scene: twice its area, and no more than that."""
     image = write_month(tmp_path / SCENE, "2018_01", 204)
@@ -51,6 +52,7 @@ def test_a_bar_counts_an_image_as_often_as_it_is_predicted(tmp_path: Path, monke
     assert len(report.written) == 2 and f"{report.km2:.1f}/{report.km2:.1f} km²" in said.getvalue()
 
 
+@pytest.mark.filterwarnings("error::tqdm.TqdmWarning")
 def test_a_bar_counts_pixels_where_a_place_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_image: Write
 ) -> None:

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from sn7.windows import predict_array, predict_strips
+from sn7.windows import predict_array, predict_patches
 
 
 class FakePredictor:
@@ -85,21 +85,24 @@ def test_border_pixels_see_their_mirror_image() -> None:
 
 
 @pytest.mark.parametrize("height", [1, 49, 52, 500])
-def test_strips_come_once_in_order_from_few_rows(height: int) -> None:
-    """Strips tile the rows from top to bottom; no read is taller than a window."""
-    rgb = random_rgb(height, 40)
+@pytest.mark.parametrize("width", [1, 40, 300])
+def test_patches_come_once_in_order_from_few_rows(height: int, width: int) -> None:
+    """Patches tile the image from top to bottom, and from left to right; no read is taller than a window."""
+    rgb = random_rgb(height, width)
     reads: list[tuple[int, int]] = []
 
     def read(first: int, last: int) -> npt.NDArray[np.uint8]:
         reads.append((first, last))
         return rgb[:, first:last]
 
-    next_row = 0
-    for row, (probs,) in predict_strips(read, height, 40, FakePredictor(64, red)):
-        assert row == next_row and 0 < len(probs) <= 64
-        np.testing.assert_allclose(probs, rgb[0, row : row + len(probs)] / 255, atol=1e-6)
-        next_row += len(probs)
-    assert next_row == height
+    times, places = np.zeros((height, width), int), []
+    for row, column, (probs,) in predict_patches(read, height, width, FakePredictor(64, red)):
+        place = np.s_[row : row + len(probs), column : column + probs.shape[1]]
+        assert probs.size and max(probs.shape) <= 64
+        np.testing.assert_allclose(probs, rgb[0][place] / 255, atol=1e-6)
+        times[place] += 1
+        places.append((row, column))
+    assert (times == 1).all() and places == sorted(places)
     assert all(0 <= first < last <= height and last - first <= 64 for first, last in reads)
 
 
@@ -113,22 +116,20 @@ class Fine(FakePredictor):
         return super().outputs(batch).repeat_interleave(3, 2).repeat_interleave(3, 3).repeat(1, 3, 1, 1)
 
 
-def test_memory_is_that_of_one_row_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a wide image on a fine grid, little more is held at any time than the outputs of a row of windows."""
-    monkeypatch.setattr("sn7.windows.PIECE", 1 << 16)
+def test_memory_is_less_than_that_of_a_row_of_windows() -> None:
+    """Of a wide image on a fine grid, held at any time is a fraction of the outputs of a row of windows."""
     rgb = random_rgb(200, 3000)
-    row = 3 * 4 * (3 * 64) * (3 * 3000)
-    found = np.zeros(3 * 200, np.float32)  # the first column
+    row_of_windows = 3 * 4 * (3 * 64) * (3 * 3000)
+    found = np.zeros((3 * 200, 3 * 3000), np.float32)
     tracemalloc.start()
     try:
-        for first, outputs in predict_strips(lambda a, b: rgb[:, a:b], 200, 3000, Fine(64, red)):
-            assert outputs.shape[0] == 3 and outputs.shape[1] % 3 == 0 and outputs.shape[2] == 9000
-            found[first : first + outputs.shape[1]] = outputs[2, :, 0]
+        for row, column, (*_, red_again) in predict_patches(lambda a, b: rgb[:, a:b], 200, 3000, Fine(64, red)):
+            found[row : row + red_again.shape[0], column : column + red_again.shape[1]] = red_again
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    np.testing.assert_allclose(found, rgb[0, :, 0].repeat(3) / 255, atol=1e-6)
-    assert row <= peak < 1.4 * row
+    np.testing.assert_allclose(found, rgb[0].repeat(3, 0).repeat(3, 1) / 255, atol=1e-6)
+    assert peak < 0.5 * row_of_windows
 
 
 def test_small_image_takes_a_small_window() -> None:
