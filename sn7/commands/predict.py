@@ -17,6 +17,9 @@ Below OUT, in a folder a scene: <image>.tif, probs as a Cloud Optimized GeoTIFF,
 boundary and contact where the model has such outputs; <image>.geojson, polygons with area_m2 (true ground area) and
 mean_prob; <image>.png, the image with their outlines. Pooled over all months, they have the scene's name.
 
+An image in a scene's folder is invalid where its mask in UDM_masks says so, also when it is given by itself. An image
+that cannot be read, or has no valid pixel, is skipped; after one that cannot be read the exit status is 1.
+
 An image without a CRS is predicted with a warning: its probs have none either, its polygons are in the file's own
 coordinates (pixels where it has no geotransform), area_m2 is null, and what is dropped is under 4 px².
 
