@@ -86,6 +86,8 @@ class RasterProbs:
     """That of the model, where the file's tags have it."""
     separation: npt.NDArray[np.float32] | None = None
     """(2, height, width), boundary and contact, 0 to 1, where the file has such bands."""
+    pooled: bool = False
+    """Whether they are pooled over several months, as the file's tags have it."""
 
 
 def read_image(path: Path) -> RasterImage:
@@ -125,7 +127,7 @@ def read_probs(path: Path, masks: bool = False) -> RasterProbs:
         probs = source.read(1, out_dtype="float32")
         if source.nodata is not None and not np.isnan(source.nodata):
             probs[probs == np.float32(source.nodata)] = np.nan
-        tag = source.tags().get("THRESHOLD")
+        tags = source.tags()
         transform, crs = source.transform, source.crs
         parted = source.descriptions[1:] == ("boundary", "contact")
         separation = source.read((2, 3), out_dtype="float32") if parted else None
@@ -135,7 +137,7 @@ def read_probs(path: Path, masks: bool = False) -> RasterProbs:
             f"{path} has values from {np.nanmin(probs):g} to {np.nanmax(probs):g}; wanted {wanted}: "
             "give what `sn7 predict` wrote."
         )
-    return RasterProbs(probs, transform, crs, _number(tag), separation)
+    return RasterProbs(probs, transform, crs, _number(tags.get("THRESHOLD")), separation, "POOL" in tags)
 
 
 def _number(tag: str | None) -> float | None:

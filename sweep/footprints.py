@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sn7.evaluation import gain_interval
+from sn7.evaluation import FEWEST, by_cluster, gain_interval
 from sn7.metrics import Counts
 from sweep.found import Params, Tuned, record
 from sweep.oof import Weights
@@ -18,9 +18,8 @@ __all__ = ["POSTPROCESS", "ByScene", "Footprints"]
 POSTPROCESS = "postprocess"
 """Name of the search, its table and its runs."""
 ByScene = Mapping[str, Counts]
-LEAST_SCENES = 10
-"""With fewer there is no interval of a gain, and it has to be LEAST_GAIN: 0.044 on six scenes was none on new ones."""
 LEAST_GAIN = 0.05
+"""Where places are too few for an interval; 0.044 on six scenes of the sample was none on new ones."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +28,16 @@ class Footprints:
 
     objective: str
     tuned: Tuned[ByScene]
+    clusters: Mapping[str, int]
+    """The geographic cluster of each scene (see sn7.folds)."""
     seed: int
     """Of the interval's resampling."""
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of what folds gain by what the others found, over scenes; None where these are too few."""
+        """95 % interval of what folds gain by what the others found, over clusters; None where these are too few."""
         after, before = (ChainMap(*map(dict, folds)) for folds in (self.tuned.counts, self.tuned.baseline_counts))
-        if len(after) < LEAST_SCENES:
-            return None
-        scenes = sorted(after)
-        return gain_interval([after[scene] for scene in scenes], [before[scene] for scene in scenes], self.seed)
+        return gain_interval(by_cluster(after, self.clusters), by_cluster(before, self.clusters), self.seed)
 
     @property
     def helps(self) -> bool:
@@ -68,9 +66,10 @@ class Footprints:
         )
         name = {"f1": "F1 of footprints at IoU 0.25", "dice": "Dice of pixels"}[self.objective]
         if self.interval:
-            doubt = f"Over the scenes the gain is {self.interval[0]:+.3f} to {self.interval[1]:+.3f} (95 % interval)."
+            low, high = self.interval
+            doubt = f"Over clusters of scenes the gain is {low:+.3f} to {high:+.3f} (95 % interval)."
         else:
-            doubt = f"On fewer than {LEAST_SCENES} scenes a gain below {LEAST_GAIN} may be chance."
+            doubt = f"On fewer than {FEWEST} clusters of scenes a gain below {LEAST_GAIN} may be chance."
         end = "" if self.helps else " It is therefore not used."
         return (
             f"Tuning without training brought {name} from {before:.3f} to {nested:.3f}, each fold with what the others "

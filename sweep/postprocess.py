@@ -17,6 +17,7 @@ import ray
 
 from sn7.ensemble import load_predictor
 from sn7.files import atomic_file
+from sn7.folds import clusters
 from sn7.metrics import Counts
 from sn7.prepared import RGB, PreparedImage, load_prepared
 from sn7.rules import PolygonRules
@@ -75,7 +76,7 @@ def tune(
         },
     )
     tuned = search_nested(search, len(plan.folds), results, stage.beat)
-    return Footprints(table.objective, tuned, plan.study.seed)
+    return Footprints(table.objective, tuned, clusters(plan.prepared.centres()), plan.study.seed)
 
 
 def _weights(trials: Sequence[int], selection: Selection, fold: int | None) -> dict[str, dict[str, float]]:

@@ -46,6 +46,12 @@ def run(options: argparse.Namespace) -> str:
         for scene in report.scenes
     ]
     scenes = report.scenes
+    lines += [
+        f"warning: the probs of {scene.scene} are pooled over months already, and tracking pools them again, which "
+        "blurs when a building came: predict them with --no-tta --pool none."
+        for scene in scenes
+        if scene.pooled
+    ]
     lines += [f"left out: {path}, a map pooled over the months" for scene in scenes for path in scene.left_out]
     lines.append(
         f"{options.out}: {counted(sum(scene.months for scene in scenes), 'month')} of "

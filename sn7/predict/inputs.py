@@ -61,7 +61,7 @@ def months_of(jobs: Iterable[Job], out: Path) -> dict[str, list[tuple[str, Job]]
         if parsed is None:
             raise MonthsInvalid(
                 f"{job.source} has a name that does not tell its scene and month; wanted "
-                "global_monthly_YYYY_MM_mosaic_<scene>.tif to pool images: rename it, or predict it without --pool."
+                "global_monthly_YYYY_MM_mosaic_<scene>.tif to pool images: rename it, or predict it with --pool none."
             )
         scene, date = parsed
         scenes.setdefault(scene, []).append((date, Job(job.source, out / scene, job.udm)))

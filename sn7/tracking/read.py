@@ -44,6 +44,8 @@ class SceneMonths:
     crs: CRS
     threshold: float | None
     """That of the model, where the probs carry it."""
+    pooled: bool = False
+    """Whether probs of a month are pooled with those of other months."""
 
     @property
     def image_scale(self) -> float:
@@ -137,14 +139,16 @@ def read_months(files: SceneFiles) -> SceneMonths:
     paths = list(files.months.values())
     first = read_probs(paths[0])
     probs, separation = [first.probs], None if first.separation is None else np.nan_to_num(first.separation)
+    pooled = first.pooled
     for path in paths[1:]:
         raster = read_probs(path)
         _require_one_grid(path, raster, paths[0], first)
         probs.append(raster.probs)
+        pooled |= raster.pooled
         if separation is not None and raster.separation is not None:
             separation += np.nan_to_num(raster.separation)
     months = Months.of_probs(files.scene, list(files.months), probs, separation)
-    return SceneMonths(months, first.transform, first.crs, first.threshold)
+    return SceneMonths(months, first.transform, first.crs, first.threshold, pooled)
 
 
 def _require_one_grid(path: Path, raster: RasterProbs, first_path: Path, first: RasterProbs) -> None:

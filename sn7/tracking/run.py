@@ -45,6 +45,8 @@ class SceneReport:
     threshold: float
     left_out: tuple[Path, ...]
     """Files that are no month's."""
+    pooled: bool
+    """Whether its probs were pooled over months before, which tracking does itself."""
 
 
 @dataclass(frozen=True)
@@ -132,4 +134,5 @@ def _report(files: SceneFiles, read: SceneMonths, found: Buildings, config: Trac
         invalid_share=1 - float(read.months.valid_share.mean()),
         threshold=config.threshold,
         left_out=files.left_out,
+        pooled=read.pooled,
     )

@@ -235,3 +235,11 @@ def test_polygons_of_a_scene_without_a_place(tmp_path: Path) -> None:
         path.write_text('{"type": "FeatureCollection", "features": []}')
     with pytest.raises(MonthsInvalid, match="does not end with its tile"):
         read_months(*find_scenes(tmp_path))
+
+
+def test_months_that_are_pooled_already(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tracking pools by itself, so it says how to predict them."""
+    with rasterio.open(sorted(scene.glob("*.tif"))[1], "r+") as file:
+        file.update_tags(POOL="mean", POOL_MONTHS="3")
+    assert main(["track", str(scene), str(tmp_path / "out")]) == 0
+    assert f"warning: the probs of {SCENE} are pooled over months already" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Whether what tuning has found is used: by an interval over scenes, or by a margin where they are few."""
+"""Whether what tuning has found is used: by an interval over clusters of scenes, or by a margin where they are few."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from sweep.footprints import Footprints
 from sweep.found import Found, Tuned
 
 
-def _found(before: list[Counts], after: list[Counts]) -> Footprints:
-    """Return what two folds of scenes came to before and after a tuning."""
+def _found(before: list[Counts], after: list[Counts], together: int = 1) -> Footprints:
+    """Return what two folds of scenes came to before and after a tuning; so many scenes are a cluster."""
 
     def folds(counts: list[Counts]) -> tuple[dict[str, Counts], ...]:
         named = {f"scene{number}": one for number, one in enumerate(counts)}
@@ -20,16 +20,17 @@ def _found(before: list[Counts], after: list[Counts]) -> Footprints:
     params = {"weights": {"0": 1.0}, "probs": "plain", "rules": {}}
     counts = folds(after), folds(before)
     found = (Found(None, params, score(after), ((params, score(before)),), (0, 1)),)
-    return Footprints("f1", Tuned(params, score(after), score(after), score(before), found, *counts, (), ()), seed=0)
+    tuned = Tuned(params, score(after), score(after), score(before), found, *counts, (), ())
+    return Footprints("f1", tuned, {f"scene{number}": number // together for number in range(len(before))}, seed=0)
 
 
-@pytest.mark.parametrize(("scenes", "gain", "used"), [(6, 4, False), (6, 8, True), (9, 4, False)])
+@pytest.mark.parametrize(("scenes", "gain", "used"), [(6, 4, False), (6, 8, True), (10, 4, False)])
 def test_few_scenes_need_a_margin(scenes: int, gain: int, used: bool) -> None:
     """Of 100 footprints a scene 40 are found before: four more of each are F1 0.04, eight more 0.08."""
     before, after = Counts(40, 60, 60), Counts(40 + gain, 60 - gain, 60 - gain)
-    found = _found([before] * scenes, [after] * scenes)
+    found = _found([before] * scenes, [after] * scenes, together=2)
     assert (found.interval, found.helps) == (None, used)
-    assert "On fewer than 10 scenes a gain below 0.05 may be chance." in found.sentence
+    assert "On fewer than 6 clusters of scenes a gain below 0.05 may be chance." in found.sentence
     assert found.sentence.endswith("It is therefore not used.") == (not used)
 
 
