@@ -23,7 +23,18 @@ from sweep.server import Server
 
 __all__ = ["REQUIREMENTS", "register", "save_pyfunc"]
 
-REQUIREMENTS = ("fastai", "fsspec", "mlflow-skinny", "numpy", "pandas", "safetensors", "timm", "torch", "tqdm")
+REQUIREMENTS = (
+    "fastai",
+    "fsspec",
+    "mlflow-skinny",
+    "numpy",
+    "pandas",
+    "psutil",
+    "safetensors",
+    "timm",
+    "torch",
+    "tqdm",
+)
 """What the code that travels with a model imports, and what MLflow loads and serves it with: no Ray, no geospatial
 library, and not all of MLflow."""
 EXAMPLE = 32
