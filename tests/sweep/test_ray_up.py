@@ -155,7 +155,7 @@ def _check_results(launcher: Launcher) -> None:
     """Assert that the study has each trial once, complete."""
     board = pd.read_csv(launcher.shared / "results/up/leaderboard.csv")
     assert sorted(board["trial"]) == [0, 1]
-    assert list(board["state"]) == ["COMPLETE"] * 2
+    assert list(board["state"]) == ["COMPLETE"] * 2, f"{list(board['error'])}\n{launcher.logs()}"
 
 
 def _interruptions(launcher: Launcher) -> tuple[int, int]:
