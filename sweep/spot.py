@@ -36,7 +36,7 @@ TOKEN_S = 21_600
 """Seconds that a token of the metadata service is good for: the most that it gives."""
 ALIVE_EVERY_S = 60.0
 """Between two looks at whether the node is still one of the cluster."""
-DRAIN_S = 10.0
+DRAIN_S = 5.0
 """How long the head may take to answer that a node is taken away, before it is told again."""
 PATIENCE_S = 600.0
 """How long the cluster's head may be out of reach before the watcher gives up."""
@@ -105,8 +105,10 @@ def watch(metadata: Metadata, gcs: Any, node: str, every: float) -> int:
         try:
             action = metadata.get("spot/instance-action")
             if action:
-                notice.give("taken")  # first: the trainings hear of it whatever has become of the head
-                if drain(gcs, node, f"spot: {action}", _time(action)):
+                # First, or Ray starts the next trial here as soon as one leaves; it has DRAIN_S to answer, no more.
+                drained = drain(gcs, node, f"spot: {action}", _time(action))
+                notice.give("taken")
+                if drained:
                     print(f"{action}: node {node[:12]} is drained; its trials checkpoint and go elsewhere", flush=True)
                     return 0
             elif not recommended and metadata.get("events/recommendations/rebalance"):

@@ -74,6 +74,7 @@ def test_a_notice_drains_the_node_and_tells_the_trainings(service: MetadataServe
     ((node, reason, why, deadline),) = gcs.drained
     assert (node, reason, deadline) == (NODE, 2, 1_795_629_720_000)  # 2: DRAIN_NODE_REASON_PREEMPTION
     assert "terminate" in why
+    assert gcs.told == [""], "nothing new is to start where a training has just left"
     assert Notice(NODE).kind() == "taken"
 
 
@@ -89,11 +90,11 @@ def test_trainings_are_told_even_if_ray_refuses(service: MetadataServer, capsys:
 
 
 def test_a_head_that_does_not_answer_is_told_again(service: MetadataServer, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever Ray raises; the trainings have heard of it before, and the watcher goes on until the head has, too."""
+    """Whatever Ray raises, the trainings hear of it after one attempt; the watcher goes on until the head has, too."""
     gcs = Gcs(errors=[RpcError("no route", 14), GetTimeoutError("too late"), RuntimeError("closed")])
     service.take_away("2026-11-25T18:02:00Z")
     assert watch(Metadata(service.url), gcs, NODE, 0.01) == 0
-    assert gcs.told == ["taken"] * 4 and len(gcs.drained) == 1
+    assert gcs.told == ["", "taken", "taken", "taken"] and len(gcs.drained) == 1
     said = capsys.readouterr().out
     assert [name in said for name in ("RpcError: no route", "GetTimeoutError", "RuntimeError: closed")] == [True] * 3
 
