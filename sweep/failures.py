@@ -44,9 +44,8 @@ class Failure:
 
     kind: Literal["lost", "doubtful", "full", "unfit", "final", "other"]
     """`lost`: the machine went away, which costs nothing. `doubtful`: the process did, and whether its machine has too
-    is known after `doubt_s`. `full`: the disk is, which ends the search in order. `unfit`: so does
-    a machine that cannot take part. `final`: trying again would end
-    alike. `other`: counted against `max_failures`."""
+    is known after `doubt_s`. `full`: the disk is, which ends the search in order. `unfit`: so does a machine that
+    cannot take part. `final`: trying again would end alike. `other`: counted against `max_failures`."""
     reason: str
     """One line."""
     traceback: str

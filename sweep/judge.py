@@ -16,12 +16,11 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from sn7.ensemble import PLAIN
+from sn7.ensemble import PLAIN, TTA
 from sn7.footprints import unpacked
 from sn7.metrics import Counts
 from sn7.polygons import to_polygons
 from sn7.pooling import pool, window_of
-from sn7.predict.way import TTA
 from sn7.prepared import MASK, VALID, Prepared, PreparedImage, load_prepared
 from sn7.regions import label_regions
 from sn7.rules import PolygonRules

@@ -92,7 +92,9 @@ def drain(gcs: Any, node: str, why: str, deadline: float) -> bool:
     except (RuntimeError, ray.exceptions.RayError, OSError) as error:
         accepted, answered = False, False
         refusal = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    if not accepted:
+    if accepted:
+        print(f"{why}: node {node[:12]} is drained; its trials checkpoint and go elsewhere", flush=True)
+    else:
         print(f"warning: Ray does not drain node {node[:12]} ({refusal}); its trials are told all the same", flush=True)
     return answered
 
@@ -106,10 +108,9 @@ def watch(metadata: Metadata, gcs: Any, node: str, every: float) -> int:
             action = metadata.get("spot/instance-action")
             if action:
                 # First, or Ray starts the next trial here as soon as one leaves; it has DRAIN_S to answer, no more.
-                drained = drain(gcs, node, f"spot: {action}", _time(action))
+                answered = drain(gcs, node, f"spot: {action}", _time(action))
                 notice.give("taken")
-                if drained:
-                    print(f"{action}: node {node[:12]} is drained; its trials checkpoint and go elsewhere", flush=True)
+                if answered:
                     return 0
             elif not recommended and metadata.get("events/recommendations/rebalance"):
                 recommended = True

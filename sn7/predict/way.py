@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sn7.ensemble import PLAIN, TTA
 from sn7.predict.pooled import Pooling
 
-__all__ = ["TTA", "Way"]
+__all__ = ["Way"]
 
 
 @dataclass(frozen=True)
