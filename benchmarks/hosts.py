@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 from nodes import Nodes
-from runs import Bench, Run
+from runs import Bench
 
 from sweep.cluster import start_ray, stop_ray
 from sweep.records import default_tracking_uri
@@ -28,8 +29,10 @@ HOSTS = [f"127.0.1.{number}" for number in range(51, 60)]
 HEAD = "127.0.1.50"
 WAVES = 2
 """Trials that each host trains, one after the other."""
-LOADS = ((4, 25.0), (8, 12.5), (16, 6.25))
-"""Trials at once, and reports a second of each: together 100 reports a second, which is what 100 trials at one do."""
+REPORTS_S = 100
+"""What 100 trials send that report every second."""
+LOADS = (4, 8, 16, 32)
+"""Trials that send them together: 100 processes of a worker would want 40 GB."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +116,26 @@ def joining(folder: Path) -> dict[str, float]:
 
 
 def load(folder: Path, seconds: float = 30.0) -> dict[str, float]:
-    """Print what the driver takes of a core while 100 reports a second come in, from fewer trials or more."""
-    print(f"\n100 reports a second for {seconds:g} s; records go to SQLite")
-    print(
-        f"{'trials':>7}{'reports/s each':>16}{'wall s':>9}{'driver CPU s':>14}{'of a core':>11}{'loop ms/report':>16}"
-    )
+    """Print what the driver takes of a core while 100 reports a second come in, from fewer trials or more.
+
+    It is what a report takes of a processor, in all threads of the driver, from when all trials train until the first
+    ends, times 100: a driver that falls behind spreads the same work out.
+    """
+    print(f"\n{REPORTS_S} reports a second for {seconds:g} s; records go to SQLite")
+    heads = ("reports/s each", 16), ("wall s", 9), ("reports", 9), ("ms/report", 11), ("of a core", 11), ("in loop", 9)
+    print(f"{'trials':>7}" + "".join(f"{head:>{width}}" for head, width in heads))
     shares = []
-    for trials, rate in LOADS:
+    for trials in LOADS:
+        rate = REPORTS_S / trials
         with _cluster(folder / f"load-{trials}", 1, cpus=trials):
             bench = HostBench(folder / f"load-{trials}", trials)
             uri = default_tracking_uri(bench.folder)
-            run: Run = bench.study(trials, bench.fit(round(seconds * rate), 1 / rate), uri)
-        reports = trials * round(seconds * rate)
-        loop = 1000 * sum(run.loop["result"]) / reports
-        # Of the time that the reports take when nothing waits: a driver that falls behind spreads the same work out.
-        shares.append(run.cpu / seconds)
-        print(f"{trials:>7}{rate:>16.2f}{run.wall:>9.1f}{run.cpu:>14.1f}{shares[-1]:>11.2f}{loop:>14.2f}", flush=True)
+            run = bench.study(trials, bench.fit(round(seconds * rate), 1 / rate, trials), uri)
+        each = (run.steady[-1] - run.steady[0]) / (len(run.steady) - 1)
+        shares.append(each * REPORTS_S)
+        print(
+            f"{trials:>7}{rate:>16.2f}{run.wall:>9.1f}{len(run.steady):>9}{1000 * each:>11.2f}{shares[-1]:>11.2f}"
+            f"{1000 * fmean(run.loop['result']):>9.2f}",
+            flush=True,
+        )
     return {"driver_cores_100_reports": round(max(shares), 2)}

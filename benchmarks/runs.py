@@ -54,6 +54,8 @@ class Run:
     """Of each report in the worker: until the trial went on."""
     loop: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Of each call from Tune's event loop, by what was called."""
+    steady: list[float] = field(default_factory=list)
+    """What `cpu` counts, at each report that came while all trials were training."""
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
@@ -90,7 +92,10 @@ class TimedBook(Book):
     def result(self, attempt: str, result: Mapping[str, Any]) -> bool:
         """Time it."""
         with self.run.clock("result" if "epoch" in result else "first result"):
-            return super().result(attempt, result)
+            goes_on = super().result(attempt, result)
+        if len(self.attempts) == self.study.trials and all(here.last["step"] for here in self.attempts.values()):
+            self.run.steady.append(time.process_time())
+        return goes_on
 
     def ended(self, attempt: str) -> None:
         """Time it."""
@@ -132,11 +137,11 @@ class Bench:
         """How many trials run at once."""
         return capacity(Study("benchmark", resources=self.resources), ray.nodes())
 
-    def fit(self, epochs: int, epoch_s: float) -> StandIn:
-        """Return what stands in for a training."""
+    def fit(self, epochs: int, epoch_s: float, together: int = 1) -> StandIn:
+        """Return what stands in for a training; trials begin when so many are there."""
         times = self.folder / "times" / uuid.uuid4().hex
         times.mkdir(parents=True)
-        return StandIn(epochs, epoch_s, times)
+        return StandIn(epochs, epoch_s, times, together)
 
     def study(self, trials: int, fit: StandIn, tracking_uri: str = "") -> Run:
         """Run a study as the driver does, until MLflow has every record; without an address none is written.

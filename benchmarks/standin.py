@@ -24,6 +24,8 @@ class StandIn:
     epoch_s: float
     times: Path
     """Folder that gets a file a trial, *.json, with the seconds that each of its reports took."""
+    together: int = 1
+    """A trial begins when so many are there."""
 
     @property
     def seconds(self) -> float:
@@ -33,6 +35,8 @@ class StandIn:
     def __call__(self, config: Any, prepared: Any, split: Any, out: Path, report: Report, *_: Any, **__: Any) -> None:
         """Do as `train` does, with its arguments: sleep, report, leave a history. Note when it began."""
         (self.times / f"began-{uuid.uuid4().hex}").write_text(str(time.time()))
+        while len(list(self.times.glob("began-*"))) < self.together:
+            time.sleep(0.2)
         write_rows(out / "history.csv", self.run(report))
 
     def run(self, report: Report) -> list[EpochMetrics]:

@@ -16,8 +16,6 @@ class Attempt:
 
     trial: optuna.Trial
     node: str = ""
-    reported: int = 0
-    """The last step that the database has."""
     verdict: str = ""
     """PRUNED or PREEMPTED where it was stopped before its end."""
     last: dict[str, Any] = field(default_factory=lambda: {"step": 0})

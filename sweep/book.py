@@ -26,8 +26,9 @@ from sweep.budget import Budget
 from sweep.endings import ERROR, FAILURES, PREEMPTED, RUNG, next_attempt, record_end, tidy
 from sweep.failures import Failure
 from sweep.halving import keeps, rungs
+from sweep.ledger import Ledger
 from sweep.records import Records
-from sweep.search import ATTRIBUTES, NOTEBOOK, ended_trials, next_trial, set_waiting
+from sweep.search import ATTRIBUTES, NOTEBOOK, STATES
 from sweep.stopping import StopFile
 from sweep.study import Study
 from sweep.trial import Job, Objective
@@ -66,7 +67,8 @@ class Book:
         until `most` trials run, so many are asked for at once: machines that boot side by side are there sooner.
         """
         self.nodes, self.looked, self.capacity, self.spare, self.most = nodes, -inf, 0, spare, most
-        self.study, self.job, self.opened, self.earlier, self.about = study, job, opened, earlier, about
+        self.study, self.job, self.earlier, self.about = study, job, earlier, about
+        self.ledger = Ledger(opened)
         self.records, self.board, self.budget = records, board, budget
         self.stop = StopFile(job.results)
         self.rungs = rungs(job.base.epochs, len(job.splits), study.grace)
@@ -108,16 +110,13 @@ class Book:
         """Whether the search has ended: nothing runs, and nothing will."""
         if self.attempts or self.doubts:
             return False
-        goes_on = self.over in GENTLE and self._waiting()
-        return len(ended_trials(self.opened)) >= self.study.trials or bool(self.over and not goes_on)
+        goes_on = self.over in GENTLE and self.ledger.waiting
+        return len(self.ledger.ended) >= self.study.trials or bool(self.over and not goes_on)
 
     @property
     def idle(self) -> bool:
         """Whether the search must end now and nothing that runs has begun to train: machines may never come."""
         return self.over not in GENTLE and not any(here.node for here in self.attempts.values())
-
-    def _waiting(self) -> bool:
-        return bool(self.opened.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def next(self, attempt: str) -> dict[str, Any] | None:
         """Return fields and number of the trial to run as `attempt`, and which of its attempts that is.
@@ -127,18 +126,20 @@ class Book:
         self.tick()
         if self._cut_off() or len(self.attempts) >= self.capacity:
             return None
-        if len(ended_trials(self.opened)) + len(self.attempts) + len(self.doubts) >= self.study.trials:
+        if len(self.ledger.ended) + len(self.attempts) + len(self.doubts) >= self.study.trials:
             return None
+        if not self.ledger.waiting:
+            if self.over == EXHAUSTED:
+                return None
+            if self._plateau():
+                self.over = PLATEAU
+                return None
         self.over = ""
-        if not self._waiting() and self._plateau():
-            self.over = PLATEAU
-            return None
-        trial = next_trial(self.opened, self.study, self.earlier)
+        trial = self.ledger.next(self.study, self.earlier)
         if trial is None:
             self.over = EXHAUSTED
             return None
-        known = self.opened.trials[trial.number].intermediate_values
-        self.attempts[attempt] = Attempt(trial, reported=max(known, default=0), there=self.alive)
+        self.attempts[attempt] = Attempt(trial, there=self.alive)
         return {**trial.params, "trial": trial.number, "attempt": next_attempt(trial)}
 
     def _cut_off(self) -> bool:
@@ -153,7 +154,7 @@ class Book:
 
     def _plateau(self) -> bool:
         """Return whether `patience` trials have ended since the best one did; a pruned one is never the best."""
-        ended = sorted(ended_trials(self.opened), key=lambda trial: (trial.datetime_complete, trial.number))
+        ended = sorted(self.ledger.ended, key=lambda trial: (trial.datetime_complete, trial.number))
         values = [trial.value if trial.state == TrialState.COMPLETE else None for trial in ended]
         best = max((value for value in values if value is not None), default=None)
         return 0 < self.study.patience <= len(values) - 1 - (values.index(best) if best is not None else -1)
@@ -179,9 +180,8 @@ class Book:
         if "epoch" in result:
             self._record(here, step, result["split"], result["epoch"], result["objective"], dict(result["system"]))
             self._show(here, result)
-        if step > here.reported:
-            here.trial.report(result["objective"], step)
-            here.reported = step
+        if step:
+            self.ledger.report(here.trial, result["objective"], step)
         # An epoch that was over before the search was asked to end has no checkpoint: the next one will.
         here.verdict = self._verdict(here, step, kept="epoch" not in result or result["kept"])
         return not here.verdict
@@ -195,9 +195,7 @@ class Book:
             before.add(split, metrics)
             value = before.result()["objective"]
             self._record(here, before.step, split, metrics, value, {})
-            if before.step > here.reported:
-                here.trial.report(value, before.step)
-                here.reported = before.step
+            self.ledger.report(here.trial, value, before.step)
 
     def _record(
         self, here: Attempt, step: int, split: int, epoch: EpochMetrics, value: float, system: dict[str, float]
@@ -227,13 +225,14 @@ class Book:
         if self._cut_off():
             return "PREEMPTED" if kept else ""
         attributes = here.trial.user_attrs
-        reached = [rung for rung in self.rungs if attributes.get(RUNG, 0) < rung <= here.reported]
-        if not reached or attributes.get(NOTEBOOK):  # what every leaderboard is measured by trains to its end
+        last = self.ledger.last_step(here.trial.number)
+        passed = [rung for rung in self.rungs if attributes.get(RUNG, 0) < rung <= last]
+        if not passed or attributes.get(NOTEBOOK):  # what every leaderboard is measured by trains to its end
             return ""
-        rung, number = reached[-1], here.trial.number
-        there = {t.number: t.intermediate_values.get(rung) for t in self.opened.get_trials(deepcopy=False)}
-        own = there.pop(number)
-        if own is not None and not keeps(own, [value for value in there.values() if value is not None]):
+        rung = passed[-1]
+        reached = self.ledger.reached(rung)
+        own = reached.pop(here.trial.number, None)
+        if own is not None and not keeps(own, list(reached.values())):
             return "PRUNED"
         here.trial.set_user_attr(RUNG, rung)
         return ""
@@ -247,10 +246,9 @@ class Book:
             return
         self._describe(here)
         if state == "COMPLETE":
-            self.opened.tell(here.trial, here.last["objective"])
+            self._close(self.ledger.tell(here.trial, TrialState.COMPLETE, here.last["objective"]))
         else:
-            self.opened.tell(here.trial, state=TrialState.PRUNED)
-        self._close(here.trial.number, state)
+            self._close(self.ledger.tell(here.trial, TrialState.PRUNED))
 
     def failed(self, attempt: str, failure: Failure) -> None:
         """Note that an attempt has ended without a result; its trial goes on with another one, or is FAILED."""
@@ -276,8 +274,7 @@ class Book:
             return
         self.board.say(f"trial {here.trial.number} has FAILED: {failure.reason}")
         self._describe(here)
-        self.opened.tell(here.trial, state=TrialState.FAIL)
-        self._close(here.trial.number, "FAILED", failure.traceback)
+        self._close(self.ledger.tell(here.trial, TrialState.FAIL), failure.traceback)
 
     def recovered(self, attempt: str, reason: str) -> int:
         """Note that Tune itself starts an attempt again under the same name; return which of the trial's it is now."""
@@ -293,7 +290,7 @@ class Book:
     def _wait(self, here: Attempt, error: str = "") -> None:
         self._describe(here)
         number = here.trial.number
-        set_waiting(self.opened, self.opened.trials[number])
+        self.ledger.wait(here.trial)
         self.records.end(number, "PREEMPTED", {}, error)
         self.board.end(number, "PREEMPTED")
 
@@ -302,8 +299,8 @@ class Book:
             if name in here.last:
                 here.trial.set_user_attr(name, here.last[name])
 
-    def _close(self, number: int, state: str, error: str = "") -> None:
-        trial = self.opened.trials[number]
+    def _close(self, trial: FrozenTrial, error: str = "") -> None:
         record_end(self.records, self.job, trial, error)
         tidy(self.job, trial)
-        self.board.end(number, state, self.job.steps - int(trial.user_attrs.get("epochs_trained", 0)))
+        left = self.job.steps - int(trial.user_attrs.get("epochs_trained", 0))
+        self.board.end(trial.number, STATES[trial.state], left)

