@@ -35,6 +35,7 @@ from sweep.search import open_optuna
 from sweep.study import Resources, Study
 from sweep.trial import Job, Objective
 from sweep.usage import Place
+from sweep.versions import versions
 
 NODES = (1, 10, 100)
 REPORTS = 6
@@ -78,7 +79,7 @@ class Road:
                 names.append(f"a{attempts}")
                 attempts += 1
                 self.book.started(names[-1])
-                place = Place(f"n{values['trial'] % self.nodes}", "host", "default", "x86_64")
+                place = Place(f"n{values['trial'] % self.nodes}", "host", "default", "x86_64", versions())
                 self.book.result(names[-1], {"step": 0, "place": place, "past": ()})
             starts += time.thread_time() - now
             now = time.thread_time()

@@ -32,7 +32,8 @@ from sweep.search import ATTRIBUTES, NOTEBOOK, STATES
 from sweep.stopping import StopFile
 from sweep.study import Study
 from sweep.trial import Job, Objective
-from sweep.usage import GPU_USE
+from sweep.usage import GPU_USE, Place
+from sweep.versions import unlike, versions
 
 __all__ = ["FULL_DISK", "UNFIT", "Book"]
 
@@ -75,6 +76,8 @@ class Book:
         self.attempts: dict[str, Attempt] = {}
         self.doubts: list[Doubt] = []
         self.alive: frozenset[str] = frozenset()
+        self.known: set[str] = set()
+        """Nodes that trials have come to."""
         self.over = ""
         """Why the search ends before its trials are done: a budget's name, plateau, exhausted or interrupted."""
         self.unfit = ""
@@ -188,8 +191,13 @@ class Book:
 
     def _arrived(self, here: Attempt, result: Mapping[str, Any]) -> None:
         """Note where an attempt runs, and the epochs of earlier ones that were trained and never reported."""
-        here.node = result["place"].node
-        self.records.tag(here.trial.number, asdict(result["place"]))
+        place: Place = result["place"]
+        here.node = place.node
+        self.records.tag(here.trial.number, asdict(place))
+        if place.node not in self.known:
+            self.known.add(place.node)
+            if other := unlike(place.versions, versions()):
+                self.board.say(f"warning: {place.host} trains with {other}; its last digits may differ")
         before = Objective()
         for split, metrics in result["past"]:
             before.add(split, metrics)

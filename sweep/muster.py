@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import ray
@@ -15,52 +14,30 @@ __all__ = ["require_fit_nodes"]
 
 WAIT_S = 180.0
 """How long a node may take to answer: its first worker unpacks the code and loads torch."""
-PACKAGES = ("torch", "fastai", "timm", "numpy")
-"""Whose versions change what a training comes to, in its last digits at least."""
 
 
 def require_fit_nodes() -> None:
     """Raise NodeUnfit, naming it, where a node of the connected cluster does not meet the terms of its job.
 
-    Nodes without a CPU for trials are not asked. Of one whose packages are of other versions a warning is printed.
+    Nodes without a CPU for trials are not asked.
     """
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     asked = {_ask(node): node for node in nodes}
     ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=WAIT_S) if asked else ([], [])
     for reference in late:
         print(f"warning: {_name(asked[reference])} has not answered in {WAIT_S:g} s", file=sys.stderr)
-    here = _packages()
     for reference in ready:
-        there = _answer(reference, asked[reference])
-        if other := [f"{name} {there[name]}, not {here[name]}" for name in there if there[name] != here[name]]:
-            print(f"warning: {_name(asked[reference])} has {'; '.join(other)}, as the driver has", file=sys.stderr)
+        _answer(reference, asked[reference])
 
 
 def _ask(node: Mapping[str, Any]) -> ray.ObjectRef:
     there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(_examine).remote()
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(require_met).remote()
 
 
-def _examine() -> dict[str, str]:
-    require_met()
-    return _packages()
-
-
-def _packages() -> dict[str, str]:
-    """Return versions, without the build: a machine without a GPU may have another one of the same code."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name).split("+")[0]
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
-
-
-def _answer(reference: ray.ObjectRef, node: Mapping[str, Any]) -> dict[str, str]:
+def _answer(reference: ray.ObjectRef, node: Mapping[str, Any]) -> None:
     try:
-        answer: dict[str, str] = ray.get(reference)
-        return answer
+        ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, NodeUnfit):
             raise NodeUnfit(f"{_name(node)} {error.cause}.") from error
@@ -70,7 +47,7 @@ def _answer(reference: ray.ObjectRef, node: Mapping[str, Any]) -> dict[str, str]
             f"{_name(node)} cannot take the driver's code ({_short(error)}); install `sn7[cluster]` there."
         ) from error
     except ray.exceptions.RayError:
-        return {}  # it has just gone; whatever comes in its place is asked by the first attempt there
+        pass  # it has just gone; whatever comes in its place is asked by the first attempt there
 
 
 def _name(node: Mapping[str, Any]) -> str:

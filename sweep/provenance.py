@@ -1,5 +1,6 @@
 """Where a study's results come from, as MLflow tags: code, data, versions, machine."""
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -12,6 +13,8 @@ from sweep.terms import code_version
 __all__ = ["commit", "provenance"]
 
 UNKNOWN = "unknown"
+VARIABLE, DIRTY = "SN7_COMMIT", "-dirty"
+"""Of code that came without its history, as to the head of a cluster: what `git describe` said where it is from."""
 PACKAGES = ("sn7", "torch", "fastai", "ray", "optuna", "mlflow", "rasterio")
 
 
@@ -34,14 +37,17 @@ def provenance(study: Study, prepared: Prepared) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit of this project's checkout, or "unknown" where there is none, as on the head of a cluster."""
-    return _git("rev-parse", "HEAD") or UNKNOWN
+    """Return the commit of this project's checkout, or that of the variable, or "unknown"."""
+    return _git("rev-parse", "HEAD") or os.environ.get(VARIABLE, "").removesuffix(DIRTY) or UNKNOWN
 
 
 def _dirty() -> str:
-    """Return whether the checkout differs from its commit, "true" or "false", or "unknown" where there is none."""
+    """Return whether the checkout differs from its commit: "true", "false" or "unknown"."""
     changes = _git("status", "--porcelain")
-    return UNKNOWN if changes is None else str(bool(changes)).lower()
+    if changes is None:
+        told = os.environ.get(VARIABLE)
+        return str(told.endswith(DIRTY)).lower() if told else UNKNOWN
+    return str(bool(changes)).lower()
 
 
 def _git(*arguments: str) -> str | None:

@@ -8,6 +8,7 @@ import ray
 import torch
 
 from sweep.budget import node_type
+from sweep.versions import versions
 
 __all__ = ["GPU_USE", "Place", "Usage", "keep_to_share", "place"]
 
@@ -24,13 +25,16 @@ class Place:
     node_type: str
     device: str
     """Name of the GPU, or of the processor's architecture."""
+    versions: str
+    """See sweep.versions."""
 
 
 def place() -> Place:
     """Return where this process runs; it is one of Ray's."""
     context = ray.get_runtime_context()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return Place(context.get_node_id(), platform.node(), node_type({"Labels": context.get_node_labels()}), device)
+    kind = node_type({"Labels": context.get_node_labels()})
+    return Place(context.get_node_id(), platform.node(), kind, device, versions())
 
 
 def keep_to_share() -> None:

@@ -51,11 +51,12 @@ def test_the_stack_is_what_the_cluster_file_names(stack: dict[str, str]) -> None
     """Its instance profiles and its key; SSH from one address and all from the group itself, nothing else."""
     cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text())
     kinds = cluster["available_node_types"].values()
-    wanted = {kind["node_config"]["IamInstanceProfile"]["Name"] for kind in kinds}
+    named, shipped = [kind["node_config"] for kind in kinds], cluster["cluster_name"]
     profiles = boto3.client("iam").list_instance_profiles()["InstanceProfiles"]
+    wanted = {config["IamInstanceProfile"]["Name"].replace(f"{shipped}-", f"{NAME}-") for config in named}
     assert {profile["InstanceProfileName"] for profile in profiles} == wanted
-    template = (ROOT / "docs" / "aws-account.yaml").read_text()
-    assert {kind["node_config"]["KeyName"] for kind in kinds} == {"sn7"} and "KeyName: sn7," in template
+    template = (ROOT / "docs" / "aws-account.yaml").read_text()  # whose key moto does not make
+    assert {config["KeyName"] for config in named} == {shipped} and "KeyName: !Ref ClusterName," in template
     group = boto3.client("ec2", "eu-central-1").describe_security_groups(GroupIds=[stack["SecurityGroupId"]])
     rules = group["SecurityGroups"][0]["IpPermissions"]
     opened = [(rule["IpProtocol"], rule.get("FromPort"), rule.get("ToPort"), *_sources(rule)) for rule in rules]
@@ -70,9 +71,9 @@ def test_roles_may_do_what_is_needed(stack: dict[str, str]) -> None:
     """A worker reads the bucket; the head starts machines of some types, and ends those of its own cluster alone."""
     profiles = boto3.client("iam").list_instance_profiles()["InstanceProfiles"]
     roles = {profile["InstanceProfileName"]: profile["Roles"][0]["RoleName"] for profile in profiles}
-    worker = [it["Action"] for it in _statements(roles["sn7-worker"])]
+    worker = [it["Action"] for it in _statements(roles[f"{NAME}-worker"])]
     assert worker == ["s3:ListBucket", "s3:GetObject"]
-    head = _statements(roles["sn7-head"])
+    head = _statements(roles[f"{NAME}-head"])
     ends = [it for it in head if "ec2:TerminateInstances" in it["Action"]]
     assert [it["Condition"] for it in ends] == [{"StringEquals": {"aws:ResourceTag/ray-cluster-name": NAME}}]
     machines, parts = [it for it in head if it["Action"] == "ec2:RunInstances"]

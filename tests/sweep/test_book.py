@@ -26,9 +26,10 @@ from sweep.studyfile import load_study
 from sweep.trial import Job, Objective
 from sweep.trials import _Callback
 from sweep.usage import Place
+from sweep.versions import unlike, versions
 
 SPLITS = (Split("fold0", ("a",), ("b",)), Split("fold1", ("b",), ("a",)))
-HERE = Place("n1", "host", "default", "x86_64")
+HERE = Place("n1", "host", "default", "x86_64", versions())
 
 
 class Desk:
@@ -473,3 +474,22 @@ def test_a_process_that_died_by_itself(desk: Desk, monkeypatch: pytest.MonkeyPat
         desk.book.tick()
     (row,) = leaderboard(desk.opened)
     assert (row["state"], row["failures"], row["error"]) == ("FAILED", 3, "worker exit 1")
+
+
+def test_a_node_of_other_versions_is_named_once(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whenever it joined: with the first trial that comes to it. Of the driver's own versions nothing is said."""
+    other = replace(HERE, node="n2", host="late", versions=versions().replace("torch ", "torch 9"))
+    for name, place in (("a", HERE), ("b", other), ("c", other)):
+        desk.start(name)
+        desk.book.result(name, {"step": 0, "place": place, "past": ()})
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(said) == 1
+    assert said[0].startswith("warning: late trains with torch 9") and "fastai" not in said[0]
+    assert any(line.get("tags", {}).get("versions") == other.versions for line in _journal(desk.folder))
+
+
+def test_versions_are_compared_by_name() -> None:
+    """All that differ, each with both versions."""
+    assert unlike("torch 2.10.0, numpy 2.3.1", "torch 2.11.0, numpy 2.3.1") == "torch 2.10.0 (here 2.11.0)"
+    assert unlike("torch 2.10.0, timm absent", "torch 2.11.0, timm 1.0.9").count("(here") == 2
+    assert versions().startswith("torch ") and unlike(versions(), versions()) == ""

@@ -23,6 +23,7 @@ def test_the_code_of_a_study(
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     (checkout / "code.py").write_text("")
+    monkeypatch.delenv("SN7_COMMIT", raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     monkeypatch.setattr(module, "__file__", str(checkout / "code.py"))
     if changed is not None:
@@ -35,3 +36,23 @@ def test_the_code_of_a_study(
     assert tags["dirty"] == {None: "unknown", False: "false", True: "true"}[changed]
     assert (tags["commit"] == "unknown") == (changed is None)
     assert tags["code"] == code_version()
+
+
+@pytest.mark.parametrize(
+    ("told", "at", "dirty"), [("1f2e", "1f2e", "false"), ("1f2e-dirty", "1f2e", "true"), ("", "unknown", "unknown")]
+)
+def test_code_that_came_without_its_checkout(
+    told: str,
+    at: str,
+    dirty: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_study: Callable[..., Path],
+    make_prepared: Callable[..., Prepared],
+) -> None:
+    """The head of a cluster has no history: whoever starts the study there says where the code is from."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "code.py"))
+    monkeypatch.setenv("SN7_COMMIT", told)
+    tags = provenance(load_study(write_study()), make_prepared(scenes=1))
+    assert (tags["commit"], tags["dirty"]) == (at, dirty)
