@@ -9,8 +9,9 @@ PORT ?= 5000
 sweep: .venv/installed data/sample
 	$(BIN)/python sweep/run.py --resume --results $(RESULTS)
 
+# Side by side, so each with one thread; with more than eight of them memory is what is short.
 test: .venv/installed
-	$(BIN)/pytest -m "not slow" $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" --numprocesses logical --maxprocesses 8 $(PYTEST)
 
 test-all: .venv/installed
 	$(BIN)/pytest $(PYTEST)
