@@ -99,6 +99,11 @@ class TrainConfig(Fields):
                 f"tile_overlap = {self.tile_overlap} is more than half of tile_size = {self.tile_size}; "
                 f"wanted at most {self.tile_size // 2}."
             )
+        if self.batch_size == 1 and self.tile_size * self.upscale == 32:  # the encoder's stride
+            raise ConfigError(
+                "batch_size = 1 with tile_size = 32 leaves batch norm one value a channel, of which there is no "
+                "variance; wanted batch_size = 2 or more, or larger tiles."
+            )
         if self.frozen_epochs and self.frozen_epochs >= self.epochs:
             raise ConfigError(
                 f"frozen_epochs = {self.frozen_epochs} leaves no epoch of epochs = {self.epochs} to train the encoder; "

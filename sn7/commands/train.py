@@ -41,13 +41,16 @@ def run(options: argparse.Namespace) -> str:
     prepared = load_prepared(options.prepared)
     split = chosen_split(options, prepared, config)
     config = with_batch_size(config, prepared, split, options.out if options.resume else None)
-    with stop_on_signals("stopping when this epoch is done") as asked:
+    with stop_on_signals("stopping with a checkpoint after this batch, or this validation") as asked:
 
         def report(metrics: EpochMetrics) -> None:
             if asked() and metrics.epoch < config.epochs:
                 raise Interrupted(f"stopped after epoch {metrics.epoch} of {config.epochs}; go on with --resume.")
 
-        result = train(config, prepared, split, options.out, report, resume=options.resume, urgent=asked)
+        def leave() -> Interrupted | None:
+            return Interrupted("stopped within an epoch; go on with --resume.") if asked() else None
+
+        result = train(config, prepared, split, options.out, report, resume=options.resume, urgent=asked, leave=leave)
     best, seen = result.best, result.sampling
     continued = f"; continued after epoch {result.continued_after}" if result.continued_after else ""
     return (

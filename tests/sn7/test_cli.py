@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastai.learner import Learner
 from torch import OutOfMemoryError
 
 from sn7.cli import main
@@ -191,6 +192,34 @@ def test_ctrl_c_ends_a_training_in_order(
         assert main(command) == 0
     assert "continued after epoch 1" in _said(capsys)[0]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_ctrl_c_does_not_wait_for_the_end_of_an_epoch(
+    make_prepared: Callable[..., Prepared],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SIGINT before the first batch: it ends after it, with a checkpoint that the next start goes on from."""
+    out = tmp_path / "out"
+    command = ["train", str(make_prepared().folder), str(out), "--resume", *SETS]
+    with monkeypatch.context() as patch:
+        patch.setattr("fastai.learner.Learner._do_epoch_train", _signalled(Learner._do_epoch_train))
+        assert main(command) == 130
+    assert "stopped within an epoch; go on with --resume." in _said(capsys)[1]
+    assert (out / "checkpoint.pt").exists() and read_history(out) == []
+    assert main(command) == 0
+    assert [metrics.epoch for metrics in read_history(out)] == [1, 2]
+
+
+def _signalled(train: Callable[[Learner], None]) -> Callable[[Learner], None]:
+    """Return what sends this process SIGINT, and trains an epoch then."""
+
+    def run(learner: Learner) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        train(learner)
+
+    return run
 
 
 def test_find_lr(make_prepared: Callable[..., Prepared], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

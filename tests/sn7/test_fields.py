@@ -183,6 +183,7 @@ def test_what_the_prepared_set_lacks(
         ({"clip_norm": -1.0}, "clip_norm = -1.0 cannot be used"),
         ({"focal_gamma": 11.0}, "wanted a number from 0 to 10"),
         ({"frozen_epochs": 2, "epochs": 2}, "leaves no epoch of epochs = 2 to train the encoder; wanted at most 1"),
+        ({"batch_size": 1, "tile_size": 32}, "leaves batch norm one value a channel.*wanted batch_size = 2 or more"),
         ({"batch_size": "all"}, 'wanted a whole number from 1 to 4096, or "auto"'),
         ({"aspp": 1}, "wanted true or false"),
     ],
