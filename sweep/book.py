@@ -264,6 +264,8 @@ class Book:
         if failure.kind == "doubtful":
             self.doubts.append(Doubt(here, failure, time.monotonic() + failure.doubt_s))
             self.board.retry(here.trial.number, failure.reason)
+        elif failure.kind == "stopped":
+            self._preempt(here)
         else:
             self._failed(here, failure)
 

@@ -17,6 +17,7 @@ from sn7.errors import NodeUnfit, PreparedInvalid, Sn7Error, StorageUnavailable
 from sn7.files import is_full
 from sweep.fence import Superseded
 from sweep.notice import Taken
+from sweep.stopping import Stopped
 
 __all__ = ["FREE", "LOST", "MACHINE_DIED", "Failure", "classify", "is_final"]
 
@@ -42,10 +43,11 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class Failure:
     """An attempt that has ended without a result."""
 
-    kind: Literal["lost", "doubtful", "full", "unfit", "final", "other"]
-    """`lost`: the machine went away, which costs nothing. `doubtful`: the process did, and whether its machine has too
-    is known after `doubt_s`. `full`: the disk is, which ends the search in order. `unfit`: so does a machine that
-    cannot take part. `final`: trying again would end alike. `other`: counted against `max_failures`."""
+    kind: Literal["stopped", "lost", "doubtful", "full", "unfit", "final", "other"]
+    """`stopped`: as it was asked to. `lost`: the machine went away, which costs nothing. `doubtful`: the process did,
+    and whether its machine has too is known after `doubt_s`. `full`: the disk is, which ends the search in order.
+    `unfit`: so does a machine that cannot take part. `final`: trying again would end alike. `other`: counted against
+    `max_failures`."""
     reason: str
     """One line."""
     traceback: str
@@ -65,6 +67,8 @@ def classify(error: BaseException | None) -> Failure:
         if cause.preempted or any(words in text.lower() for words in NODE_DIED):
             return Failure("lost", reason, text)
         return Failure("doubtful", reason, text, UNREACHED_S if isinstance(cause, ActorUnavailableError) else DIED_S)
+    if isinstance(cause, Stopped):
+        return Failure("stopped", reason, text)
     if isinstance(cause, FREE):
         return Failure("lost", reason, text)
     if isinstance(cause, NodeUnfit):

@@ -47,7 +47,7 @@ def stop_on_signals(stop: StopFile) -> Iterator[Callable[[], bool]]:
     """
     stop.clear()
     try:
-        with signals.stop_on_signals("stopping when the running epochs are done", stop.request) as asked:
+        with signals.stop_on_signals("stopping when the trainings have checkpoints", stop.request) as asked:
             yield asked
     finally:
         stop.clear()

@@ -14,7 +14,7 @@ from sn7.folds import Split
 from sn7.train import EpochMetrics, read_history, read_result, train
 from sweep.fence import claim, newest, require_newest
 from sweep.notice import Notice, Taken, own_notice
-from sweep.stopping import StopFile
+from sweep.stopping import StopFile, Stopped
 from sweep.terms import fetch_prepared, require_met
 from sweep.usage import Usage, keep_to_share, place
 
@@ -123,11 +123,13 @@ class Urgent:
         self.kept = self.stopping or bool(kind)
         return self.kept
 
-    def leave(self) -> Taken | None:
-        """Return what ends the training at once, in the midst of an epoch: its machine is being taken away.
+    def leave(self) -> Stopped | Taken | None:
+        """Return what ends the training at once, in the midst of an epoch, which may take many minutes.
 
-        An epoch may take longer than the two minutes until then.
+        The study was asked to stop, or the machine is being taken away, within two minutes.
         """
+        if self.stop.requested():
+            return Stopped("the study was asked to stop")
         taken = self.notice is not None and self.notice.kind() == "taken"
         return Taken("its machine is being taken away") if taken else None
 

@@ -476,6 +476,20 @@ def test_a_process_that_died_by_itself(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert (row["state"], row["failures"], row["error"]) == ("FAILED", 3, "worker exit 1")
 
 
+def test_a_trial_that_leaves_as_it_was_asked_to(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """It waits for the next start, with nothing counted against it, no error and no word of another attempt."""
+    desk.start("a")
+    desk.epoch("a", 0.3)
+    desk.book.stop.request()
+    desk.book.failed("a", Failure("stopped", "Stopped: the study was asked to stop", "Traceback"))
+    assert desk.book.next("b") is None and desk.book.done and desk.book.over == "interrupted"
+    assert desk.states() == {0: "PREEMPTED"}
+    (row,) = leaderboard(desk.opened)
+    assert (row["failures"], row["error"], row["dice"]) == (0, "", 0.3)
+    assert not any("text" in line for line in _journal(desk.folder))
+    assert "starts again" not in capsys.readouterr().err
+
+
 def test_a_node_of_other_versions_is_named_once(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """Whenever it joined: with the first trial that comes to it. Of the driver's own versions nothing is said."""
     other = replace(HERE, node="n2", host="late", versions=versions().replace("torch ", "torch 9"))

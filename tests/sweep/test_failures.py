@@ -5,6 +5,7 @@ from sn7.errors import DiskFull, NodeUnfit, PreparedInvalid, StorageUnavailable,
 from sweep.failures import classify
 from sweep.fence import Superseded
 from sweep.notice import Taken
+from sweep.stopping import Stopped
 
 
 def _raised(cause: Exception) -> RayTaskError:
@@ -42,6 +43,7 @@ def test_other_hands_are_no_fault_of_the_trial() -> None:
     assert classify(_raised(Superseded("attempt 2 has begun"))).kind == "lost"
     unfit = classify(_raised(NodeUnfit("does not share the driver's folder")))
     assert (unfit.kind, unfit.reason) == ("unfit", "does not share the driver's folder")
+    assert classify(_raised(Stopped("the study was asked to stop"))).kind == "stopped"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ray.exceptions import GetTimeoutError, RpcError
 from sn7.errors import ClusterUnavailable
 from sweep.notice import Notice, Taken
 from sweep.spot import Metadata, main, own_node, watch
-from sweep.stopping import StopFile
+from sweep.stopping import StopFile, Stopped
 from sweep.trial import Urgent
 
 NODE = "ab" * 28
@@ -110,7 +110,7 @@ def test_a_recommendation_drains_nothing(service: MetadataServer, monkeypatch: p
 
 
 def test_what_a_training_does_about_it(tmp_path: Path) -> None:
-    """Rebalance: a checkpoint an epoch. Taken: one at once, and an end. A request to stop is told apart from both."""
+    """Rebalance: a checkpoint an epoch. Taken, or a request to stop: one at once, and an end."""
     stop, notice = StopFile(tmp_path), Notice(NODE)
     urgent = Urgent(stop, notice)
     assert not urgent() and urgent.leave() is None
@@ -122,6 +122,7 @@ def test_what_a_training_does_about_it(tmp_path: Path) -> None:
     assert urgent() and (urgent.kept, urgent.taken, urgent.stopping) == (True, True, False)
     stop.request()
     assert urgent() and (urgent.taken, urgent.stopping) == (True, True)
+    assert isinstance(urgent.leave(), Stopped)
 
 
 def test_the_node_is_the_one_at_our_address() -> None:
