@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sn7.checkpoint import Checkpoint, load_checkpoint, random_states, restore_random_states, save_checkpoint
 from sn7.config import TrainConfig
 from sn7.device import default_device, no_room, out_of_memory, release
-from sn7.errors import ModelInvalid
+from sn7.errors import ConfigError, ModelInvalid
 from sn7.evaluation import ValidationCounts
 from sn7.folds import Split
 from sn7.history import EpochMetrics, write_rows
@@ -94,9 +94,15 @@ class Training:
             try:
                 return self._fit()
             except (RuntimeError, ValueError) as error:
-                cut_too_small = self.micro_batch < self.config.batch_size and SINGLE_VALUE in str(error)
-                if self.reporting or not (cut_too_small or out_of_memory(error)):
+                too_small = SINGLE_VALUE in str(error)
+                if self.reporting or not (too_small or out_of_memory(error)):
                     raise
+                cut_too_small = too_small and self.micro_batch < self.config.batch_size
+                if too_small and not cut_too_small:
+                    raise ConfigError(
+                        f"one training tile of {self.config.tile_size} px leaves batch norm one value a channel; "
+                        "wanted more tiles, such as of more images_per_scene, or larger ones."
+                    ) from error
                 if cut_too_small or self.largest == 1:
                     raise no_room(self.config, 1, self.device) from error
             # Only out here nothing holds the failed learner and its tensors any more.

@@ -45,6 +45,7 @@ def aws_defects(cluster: Mapping[str, Any]) -> Iterator[str]:
         yield from _missing(where, config)
         yield from _unknown(where + ".node_config", config, _run_instances())
         yield from _mistyped(where + ".node_config", config)
+        yield from _foreign(where, config, str(cluster["cluster_name"]))
         yield from _gpu_defects(where, kind)
         if _is_spot(config) and not any("sweep.spot" in it for it in cluster.get("worker_start_ray_commands", ())):
             yield (
@@ -78,6 +79,18 @@ def _missing(where: str, config: Mapping[str, Any]) -> Iterator[str]:
     options = config.get("MetadataOptions")
     if isinstance(options, dict) and options and options.get("HttpTokens", "optional") == "optional":
         yield f"{where}.node_config.MetadataOptions require no tokens; {NEEDED['MetadataOptions']}."
+
+
+def _foreign(where: str, config: Mapping[str, Any], cluster: str) -> Iterator[str]:
+    """Yield a sentence for a profile whose name is as the stack of another cluster has it; one's own has any name."""
+    profile = config.get("IamInstanceProfile")
+    name = str(profile.get("Name", "")) if isinstance(profile, dict) else ""
+    of, _, role = name.rpartition("-")
+    if role in ("head", "worker") and of != cluster:
+        yield (
+            f"{where}.node_config.IamInstanceProfile is {name}, of another cluster than {cluster}, whose stack names "
+            f"it {cluster}-{role} and the key {cluster}."
+        )
 
 
 def _unknown(where: str, value: Any, shape: Shape) -> Iterator[str]:

@@ -33,7 +33,7 @@ from sweep.stopping import StopFile
 from sweep.study import Study
 from sweep.trial import Job, Objective
 from sweep.usage import GPU_USE, Place
-from sweep.versions import unlike, versions
+from sweep.versions import warning_of
 
 __all__ = ["FULL_DISK", "UNFIT", "Book"]
 
@@ -76,8 +76,6 @@ class Book:
         self.attempts: dict[str, Attempt] = {}
         self.doubts: list[Doubt] = []
         self.alive: frozenset[str] = frozenset()
-        self.known: set[str] = set()
-        """Nodes that trials have come to."""
         self.over = ""
         """Why the search ends before its trials are done: a budget's name, plateau, exhausted or interrupted."""
         self.unfit = ""
@@ -150,7 +148,7 @@ class Book:
         if self.over in GENTLE:
             if used_up := self.budget.used_up():
                 self.over = used_up
-                self.stop.request()  # so that the trainings write a checkpoint with their next epoch
+                self.stop.request()  # so that the trainings leave, with a checkpoint
             elif self.stop.requested():
                 self.over = "interrupted"
         return self.over not in GENTLE
@@ -185,7 +183,7 @@ class Book:
             self._show(here, result)
         if step:
             self.ledger.report(here.trial, result["objective"], step)
-        # An epoch that was over before the search was asked to end has no checkpoint: the next one will.
+        # An epoch that was over before the search was asked to end has no checkpoint: it leaves within the next.
         here.verdict = self._verdict(here, step, kept="epoch" not in result or result["kept"])
         return not here.verdict
 
@@ -194,10 +192,8 @@ class Book:
         place: Place = result["place"]
         here.node = place.node
         self.records.tag(here.trial.number, asdict(place))
-        if place.node not in self.known:
-            self.known.add(place.node)
-            if other := unlike(place.versions, versions()):
-                self.board.say(f"warning: {place.host} trains with {other}; its last digits may differ")
+        if warning := warning_of(place.node, f"node {place.host}", place.versions):
+            self.board.say(warning)
         before = Objective()
         for split, metrics in result["past"]:
             before.add(split, metrics)

@@ -21,6 +21,7 @@ from sn7.windows import predict_array
 from sweep.budget import Budget
 from sweep.fits import Fit, Told, run_fits
 from sweep.oof import PROBS, labelled_images, probs_path, write_speed
+from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
 from sweep.trial import base_folder
 
@@ -73,6 +74,8 @@ def _predict_out_of_fold(results: Path, fit: Fit, out: Path, prepared: Prepared)
         return
     predictor, seconds = load_predictor(out / "model"), []
     for image in missing:
+        if StopFile(results).requested():
+            raise Stopped
         started = time.perf_counter()
         probs = predict_array(np.ascontiguousarray(prepared.pixels(image)[RGB]), predictor)
         seconds.append((time.perf_counter() - started) / probs.size)

@@ -190,7 +190,7 @@ def _run(
     def report(metrics: EpochMetrics) -> None:
         require_newest(out)
         progress.put((index, (metrics,), False))
-        # An epoch that was over just before has no checkpoint: the next one will, or it is the last.
+        # An epoch that was over just before has no checkpoint: it leaves within the next, or it is the last.
         if urgent.stopping:
             raise Stopped
         if urgent.taken:

@@ -14,7 +14,7 @@ __all__ = ["commit", "provenance"]
 
 UNKNOWN = "unknown"
 VARIABLE, DIRTY = "SN7_COMMIT", "-dirty"
-"""Of code that came without its history, as to the head of a cluster: what `git describe` said where it is from."""
+"""Of code that came without its history, as to the head of a cluster: the commit where it is from, and "-dirty"."""
 PACKAGES = ("sn7", "torch", "fastai", "ray", "optuna", "mlflow", "rasterio")
 
 

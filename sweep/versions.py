@@ -2,9 +2,11 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-__all__ = ["unlike", "versions"]
+__all__ = ["unlike", "versions", "warning_of"]
 
 PACKAGES = ("torch", "fastai", "timm", "numpy")
+NAMED: set[str] = set()
+"""Nodes that this process has warned of."""
 
 
 def versions() -> str:
@@ -27,3 +29,12 @@ def unlike(there: str, here: str) -> str:
     ours = dict(part.split(" ") for part in here.split(", "))
     pairs = (part.split(" ") for part in there.split(", "))
     return ", ".join(f"{name} {found} (here {ours[name]})" for name, found in pairs if found != ours[name])
+
+
+def warning_of(node: str, name: str, there: str) -> str:
+    """Return a warning of a node, by Ray's identity, whose versions are others than here; once, and else nothing."""
+    other = unlike(there, versions())
+    if not other or node in NAMED:
+        return ""
+    NAMED.add(node)
+    return f"warning: {name} trains with {other}; its last digits may differ"

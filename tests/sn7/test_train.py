@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sn7.config import TrainConfig
 from sn7.device import out_of_memory
-from sn7.errors import EncoderUnknown, OutOfMemory, TrainingDiverged
+from sn7.errors import ConfigError, EncoderUnknown, OutOfMemory, TrainingDiverged
 from sn7.folds import Split
 from sn7.loader import TileLoader
 from sn7.losses import IGNORE, Lovasz, WeightedCrossEntropy
@@ -210,6 +210,14 @@ def test_one_tile_that_cannot_be_normalised_ends_it_too(
     with pytest.raises(OutOfMemory, match=r"^one tile of 32 px at upscale 1 does not fit"):
         train(replace(SMALL, batch_size=2), make_prepared(), split, tmp_path / "out")
     assert read_result(tmp_path / "out") is None
+
+
+def test_a_single_tile_of_the_least_size(make_prepared: Callable[..., Prepared], tmp_path: Path) -> None:
+    """All that the data set has: what is wrong, and what to do."""
+    prepared = make_prepared(scenes=2, shape=(32, 32))
+    split = Split("one", (prepared.scenes[0],), (prepared.scenes[1],))
+    with pytest.raises(ConfigError, match=r"^one training tile of 32 px leaves .* or larger ones\.$"):
+        train(SMALL, prepared, split, tmp_path / "out")
 
 
 def test_the_validation_loss_is_computed_once(

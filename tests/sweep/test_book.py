@@ -256,7 +256,7 @@ def test_exactly_so_many_trials(desk: Desk) -> None:
 
 
 def test_a_budget_ends_the_search_in_order(study: Study, tmp_path: Path) -> None:
-    """Running trials are cut off at their next report, but for one at its last step; nothing new begins."""
+    """Running trials are cut off at a report, if not before it, but for one at its last step; nothing new begins."""
     desk = Desk(replace(study, max_hours=1.0), tmp_path)
     desk.start("a")
     desk.start("b")
@@ -490,15 +490,18 @@ def test_a_trial_that_leaves_as_it_was_asked_to(desk: Desk, capsys: pytest.Captu
     assert "starts again" not in capsys.readouterr().err
 
 
-def test_a_node_of_other_versions_is_named_once(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_of_other_versions_is_named_once(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whenever it joined: with the first trial that comes to it. Of the driver's own versions nothing is said."""
+    monkeypatch.setattr("sweep.versions.NAMED", set())
     other = replace(HERE, node="n2", host="late", versions=versions().replace("torch ", "torch 9"))
     for name, place in (("a", HERE), ("b", other), ("c", other)):
         desk.start(name)
         desk.book.result(name, {"step": 0, "place": place, "past": ()})
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(said) == 1
-    assert said[0].startswith("warning: late trains with torch 9") and "fastai" not in said[0]
+    assert said[0].startswith("warning: node late trains with torch 9") and "fastai" not in said[0]
     assert any(line.get("tags", {}).get("versions") == other.versions for line in _journal(desk.folder))
 
 

@@ -144,6 +144,10 @@ OPEN = {"IpPermissions": [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "I
         (_set(f"{CONFIG}/KeyName", ABSENT), "node_config has no KeyName"),
         (_set(f"{CONFIG}/IamInstanceProfile", ABSENT), "node_config has no IamInstanceProfile"),
         (
+            _set("cluster_name", "alice"),
+            "of another cluster than alice, whose stack names it alice-",
+        ),
+        (
             _set(f"{CONFIG}/InstanceTyp", "x"),
             "node_config.InstanceTyp is nothing that EC2 knows; did you mean ",
         ),

@@ -79,6 +79,20 @@ def test_at_its_last_epoch_it_comes_to_its_end(fit: Fit, tmp_path: Path, monkeyp
         _run(0, fit, 1, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
 
 
+def test_it_leaves_within_an_epoch(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked between batches ends it where the study was asked to stop."""
+    answers: list[Exception | None] = []
+
+    def train(*more: Any, leave: Callable[[], Exception | None], **named: Any) -> None:
+        answers.append(leave())
+        StopFile(tmp_path).request()
+        answers.append(leave())
+
+    monkeypatch.setattr("sweep.fits.train", train)
+    _run(0, fit, 1, tmp_path, "prepared", None, Progress())  # type: ignore[arg-type]
+    assert answers[0] is None and isinstance(answers[1], Stopped)
+
+
 def test_what_it_tells(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That it begins, with nothing behind it, and each epoch; one that was done already says nothing."""
     said: list[tuple[int, int | None, bool]] = []

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -6,7 +8,8 @@ from sn7.config import TrainConfig
 from sn7.errors import NodeUnfit, StorageUnavailable
 from sn7.folds import Split
 from sn7.train import EpochMetrics
-from sweep.stopping import StopFile
+from sweep.notice import Notice
+from sweep.stopping import StopFile, Stopped
 from sweep.trial import Job, Objective, Urgent, past_epochs, run_trial, split_folder
 
 
@@ -65,3 +68,20 @@ def test_a_machine_that_cannot_reach_the_data(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(NodeUnfit, match="cannot be reached"):
         run_trial({"trial": 7, "attempt": 2}, job)
     assert job.folder(7, 0).name == "fold0.attempt-2"
+
+
+def test_a_trial_leaves_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked between batches ends it where the study was asked to stop."""
+    answers: list[Exception | None] = []
+
+    def train(*more: Any, leave: Callable[[], Exception | None], **named: Any) -> None:
+        answers.append(leave())
+        StopFile(tmp_path).request()
+        answers.append(leave())
+
+    for name in ("keep_to_share", "place", "tune.report", "fetch_prepared"):
+        monkeypatch.setattr(f"sweep.trial.{name}", lambda *given: None)
+    monkeypatch.setattr("sweep.trial.own_notice", lambda: Notice("none"))
+    job = Job(tmp_path, "prepared", TrainConfig(), (Split("fold0", ("a",), ("b",)),), train=train)
+    run_trial({"trial": 7, "attempt": 1}, job)
+    assert answers[0] is None and isinstance(answers[1], Stopped)
