@@ -352,9 +352,8 @@ def test_on_a_real_cluster(plan: Plan, tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
         assert module._cost(module._task(study, kill), study.base).reason.startswith("the process was killed (")
-        # One tile of 32 px ends as a single pixel, which batch normalisation cannot train on.
-        single = replace(plan, study=replace(study, train={**study.train, "batch_size": 1}))
-        assert [(cost.fits, cost.largest_batch) for cost in run_preflight(single)] == [(False, 0)]
+        wrong = replace(plan, study=replace(study, train={**study.train, "encoder": "no_such"}))
+        assert [(cost.fits, cost.reason[:15]) for cost in run_preflight(wrong)] == [(False, "EncoderUnknown:")]
         there = module.ray.cluster_resources().get("GPU", 0) >= 1
         assert (gpu_share(measured.costs) > 0) == there
     finally:
