@@ -9,7 +9,7 @@ PORT ?= 5000
 sweep: .venv/installed data/sample
 	$(BIN)/python sweep/run.py --resume --results $(RESULTS)
 
-# Side by side, so each with one thread; four at most, since each may take 2 GB.
+# Side by side, so each with one thread; four at most, since each may take 2.6 GB.
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" --numprocesses logical --maxprocesses 4 $(PYTEST)
 
