@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 from socket import create_connection
 
 import pytest
@@ -137,6 +138,11 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.number = itertools.count()
         self.ranges: list[tuple[int, int]] = []
         self.end = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that has gone, which may happen: what the command says is tested."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Passing(socketserver.BaseRequestHandler):
