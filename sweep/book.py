@@ -90,6 +90,8 @@ class Book:
             self.looked = time.monotonic()
             nodes = self.nodes()
             self.alive = frozenset(node["NodeID"] for node in nodes if node["Alive"])
+            for here in self.attempts.values():
+                here.there |= self.alive  # a cluster that grows brings the machine after its trial was handed out
             self.capacity = max(self.budget.tick(len(self.attempts), nodes) + self.spare, self.most)
             self._settle()
             self._cut_off()

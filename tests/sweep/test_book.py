@@ -464,6 +464,22 @@ def test_a_process_that_died_with_its_machine(desk: Desk, monkeypatch: pytest.Mo
     assert desk.start("b") == 0
 
 
+def test_a_machine_that_joined_after_its_trial_was_handed_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a cluster that begins with its head: lost before the trial has said where it is, it is free all the same."""
+    monkeypatch.setattr("sweep.book.TICK_SECONDS", -1.0)
+    desk.book.spare = 1
+    there = [{"NodeID": "head", "Alive": True, "Resources": {"CPU": 0.0}}]
+    desk.book.nodes = lambda: there
+    desk.start("a")
+    there.append({"NodeID": "n2", "Alive": True, "Resources": {"CPU": 1.0}})
+    desk.book.tick()
+    there[1]["Alive"] = False
+    desk.book.failed("a", Failure("doubtful", "An unexpected internal error occurred", "", 60.0))
+    desk.book.tick()
+    (row,) = leaderboard(desk.opened)
+    assert (row["state"], row["preempted"], row["failures"]) == ("PREEMPTED", 1, 0)
+
+
 def test_a_process_that_died_by_itself(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its machine is still there when the doubt is over: counted."""
     monkeypatch.setattr("sweep.book.TICK_SECONDS", -1.0)
