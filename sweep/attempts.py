@@ -20,7 +20,7 @@ class Attempt:
     """PRUNED or PREEMPTED where it was stopped before its end."""
     last: dict[str, Any] = field(default_factory=lambda: {"step": 0})
     there: frozenset[str] = frozenset()
-    """The nodes that have been there since it was handed out, until it has begun: it runs on one of them."""
+    """The nodes that have been there since it was handed out: it runs on one of them."""
 
     def lost(self, alive: frozenset[str]) -> bool:
         """Return whether its node has gone; of one that had not begun, whether any has."""

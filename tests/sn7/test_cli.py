@@ -177,7 +177,7 @@ def test_ctrl_c_ends_a_training_in_order(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGTERM in the first epoch: that epoch is finished, its checkpoint goes on; in the last one nothing is lost."""
+    """SIGTERM at the end of the first epoch: its checkpoint goes on; in the last one nothing is lost."""
     out = tmp_path / "out"
     command = ["train", str(make_prepared().folder), str(out), "--resume", *SETS]
     with monkeypatch.context() as patch:

@@ -465,7 +465,7 @@ def test_a_process_that_died_with_its_machine(desk: Desk, monkeypatch: pytest.Mo
 
 
 def test_a_machine_that_joined_after_its_trial_was_handed_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a cluster that begins with its head: lost before the trial has said where it is, it is free all the same."""
+    """As in a cluster that begins with its head: lost before the trial has said where it is, it is free."""
     monkeypatch.setattr("sweep.book.TICK_SECONDS", -1.0)
     desk.book.spare = 1
     there = [{"NodeID": "head", "Alive": True, "Resources": {"CPU": 0.0}}]
