@@ -16,6 +16,7 @@ from math import inf, nan
 from typing import Any
 
 import optuna
+import ray
 from optuna.trial import FrozenTrial, TrialState
 
 from sn7.history import EpochMetrics
@@ -24,7 +25,6 @@ from sweep.board import Board, configuration_text
 from sweep.budget import Budget
 from sweep.endings import ERROR, FAILURES, PREEMPTED, RUNG, next_attempt, record_end, tidy
 from sweep.failures import Failure
-from sweep.gcs import nodes
 from sweep.halving import keeps, rungs
 from sweep.ledger import Ledger
 from sweep.records import Records
@@ -59,7 +59,7 @@ class Book:
         about: Mapping[str, str],
         spare: int = 0,
         most: int = 0,
-        nodes: Callable[[], Sequence[Mapping[str, Any]]] = nodes,
+        nodes: Callable[[], Sequence[Mapping[str, Any]]] = ray.nodes,
     ) -> None:
         """Open the book.
 
@@ -88,19 +88,14 @@ class Book:
         """Look at the nodes, which come and go, and add up what they cost; now and then, however often it is called."""
         if time.monotonic() - self.looked > TICK_SECONDS:
             self.looked = time.monotonic()
-            nodes = self._look()
+            nodes = self.nodes()
+            self.alive = frozenset(node["NodeID"] for node in nodes if node["Alive"])
+            for here in self.attempts.values():
+                here.there |= self.alive  # a cluster that grows brings the machine after its trial was handed out
             self.capacity = max(self.budget.tick(len(self.attempts), nodes) + self.spare, self.most)
             self._settle()
             self._cut_off()
             self.board.tick()
-
-    def _look(self) -> Sequence[Mapping[str, Any]]:
-        """Return the nodes, and note which of them are there and not being taken away."""
-        nodes = self.nodes()
-        self.alive = frozenset(node["NodeID"] for node in nodes if node["Alive"] and not node.get("Draining"))
-        for here in self.attempts.values():
-            here.there |= self.alive  # a cluster that grows brings the machine after its trial was handed out
-        return nodes
 
     def _settle(self) -> None:
         """Tell lost machines from processes that died by themselves, where that is known by now."""
@@ -264,9 +259,6 @@ class Book:
     def failed(self, attempt: str, failure: Failure) -> None:
         """Note that an attempt has ended without a result; its trial goes on with another one, or is FAILED."""
         here = self.attempts.pop(attempt)
-        if failure.kind in ("other", "final"):
-            self._look()  # Ray takes the code from under a process whose machine goes away: it may raise anything
-            failure = replace(failure, kind="lost") if here.lost(self.alive) else failure
         if failure.kind == "doubtful":
             self.doubts.append(Doubt(here, failure, time.monotonic() + failure.doubt_s))
             self.board.retry(here.trial.number, failure.reason)

@@ -1,17 +1,15 @@
-"""The control service of a Ray cluster: what it knows of nodes, and a quick answer to those who are no part of it."""
+"""The control service of a Ray cluster, for those who are no part of the cluster: a quick answer where Ray waits."""
 
 import re
 import socket
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from ray._private.state import state
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
 from sn7.errors import ClusterUnavailable
 
-__all__ = ["nodes", "open_gcs", "refused"]
+__all__ = ["open_gcs", "refused"]
 
 HOST_PORT = re.compile(r"([^:/]+):(\d+)")
 
@@ -42,9 +40,3 @@ def open_gcs(address: str) -> Any:
         raise ClusterUnavailable(
             f"no Ray cluster at {address} ({reason}); start it, or give the address of its head."
         ) from error
-
-
-def nodes() -> Sequence[Mapping[str, Any]]:
-    """Return `ray.nodes()` of the connected cluster, with "Draining" in each: whether it is being taken away."""
-    away = state.get_draining_nodes()
-    return [{**node, "Draining": node["NodeID"] in away} for node in ray.nodes()]

@@ -480,23 +480,6 @@ def test_a_machine_that_joined_after_its_trial_was_handed_out(desk: Desk, monkey
     assert (row["state"], row["preempted"], row["failures"]) == ("PREEMPTED", 1, 0)
 
 
-@pytest.mark.parametrize(("begun", "kind"), [(True, "other"), (False, "other"), (True, "final")])
-def test_what_is_raised_on_a_machine_that_is_being_taken_away(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, begun: bool, kind: Any
-) -> None:
-    """Is no fault of the trial's, whatever it is: Ray removes the code of a drained node while a process reads it."""
-    monkeypatch.setattr("sweep.book.TICK_SECONDS", -1.0)
-    node = {"NodeID": "n1", "Alive": True, "Resources": {"CPU": 1.0}}
-    desk.book.nodes = lambda: [node]
-    desk.start("a")
-    if begun:
-        desk.book.result("a", {"step": 0, "place": HERE, "past": ()})
-    node["Draining"] = True
-    desk.book.failed("a", Failure(kind, "FileNotFoundError: [Errno 2] No such file or directory", ""))
-    (row,) = leaderboard(desk.opened)
-    assert (row["state"], row["preempted"], row["failures"]) == ("PREEMPTED", 1, 0)
-
-
 def test_a_process_that_died_by_itself(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its machine is still there when the doubt is over: counted."""
     monkeypatch.setattr("sweep.book.TICK_SECONDS", -1.0)
