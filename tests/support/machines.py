@@ -2,7 +2,7 @@
 
 What a cluster file does on a fresh machine works here: files are copied to it, its commands run in login shells, Ray
 starts on its address. Its `make` stands in for the installation, and its `ray` starts on the machine's own address and
-stops the machine's own processes, where Ray's would stop those of all machines.
+in its own folder, and stops the machine's own processes, where Ray's would stop those of all machines.
 """
 
 import contextlib
@@ -41,7 +41,8 @@ case $command in
 stop) exec {python} {here} $SN7_MACHINE ;;
 start) case " $* " in *" --head "*) set -- "$@" --dashboard-port=$SN7_DASHBOARD ;; esac
   for attempt in 1 2 3; do  # Ray gives up soon where a machine is busy with others
-    {python} -m ray.scripts.scripts start --node-ip-address=$SN7_IP --object-store-memory=100000000 "$@" && exit 0
+    {python} -m ray.scripts.scripts start --node-ip-address=$SN7_IP --temp-dir=$RAY_TMPDIR \\
+      --object-store-memory=100000000 "$@" && exit 0
   done; exit 1 ;;
 *) exec {python} -m ray.scripts.scripts $command "$@" ;;
 esac
@@ -82,18 +83,16 @@ class Machines:
         self._write_programs()
         shared = {
             "PATH": f"{folder}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-            "RAY_TMPDIR": f"{folder}/ray",
             "SN7_DASHBOARD": str(self.dashboard),
             "SN7_UNMOUNTED": "1",
             "RAY_memory_monitor_refresh_ms": "0",  # what others of this machine hold is no reason to end a trial
             **variables,
         }
-        (folder / "ray").mkdir()
         for host in hosts:
             home = self.home(host)
             home.mkdir()
             own = {**shared, "SN7_MACHINE": str(home), "SN7_IP": host, "PYTHONPATH": f"{home}/sn7"}
-            own["SN7_CACHE"] = f"{home}/cache"
+            own |= {"SN7_CACHE": f"{home}/cache", "RAY_TMPDIR": f"{home}/ray"}
             (home / ".bashrc").write_text("".join(f"export {name}='{value}'\n" for name, value in own.items()))
         listen = "\n".join(f"ListenAddress {host}" for host in hosts)
         homes = "\n".join(f"Match LocalAddress {host}\n  SetEnv HOME={self.home(host)}" for host in hosts)

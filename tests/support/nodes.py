@@ -47,7 +47,7 @@ class Nodes:
         token = os.urandom(32).hex()
         self.environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, **ALONE, **variables}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        Path(tempfile.gettempdir(), "ray").mkdir(exist_ok=True)
+        self.folder = tempfile.TemporaryDirectory(prefix="sn7-", ignore_cleanup_errors=True)
 
     @property
     def address(self) -> str:
@@ -65,6 +65,7 @@ class Nodes:
     def __exit__(self, *error: object) -> None:
         for host in list(self.processes):
             self.kill(host)
+        self.folder.cleanup()
 
     def add(
         self, host: str, *options: str, within: Sequence[str] = (), cpus: int = 1, gpus: int = 0, **variables: str
@@ -77,8 +78,13 @@ class Nodes:
         self._start(host, within, f"--address={self.address}", *has, *options, **variables)
 
     def _start(self, host: str, within: Sequence[str], *options: str, **variables: str) -> None:
-        """Start a node and wait until it has joined; one that gives up on a busy machine is started again."""
-        command = [*within, *RAY, *options, f"--node-ip-address={host}", "--block", "--disable-usage-stats"]
+        """Start a node and wait until it has joined; one that gives up on a busy machine is started again.
+
+        Each has a folder of its own, as each machine has: in a shared one a node that unpacks the code that Ray ships
+        takes it from under the trials of the others, and two that start at once choose the same sockets.
+        """
+        own = [f"--node-ip-address={host}", f"--temp-dir={self.folder.name}/{host}"]
+        command = [*within, *RAY, *options, *own, "--block", "--disable-usage-stats"]
         for _ in range(6):
             path = self.log.with_name(f"{self.log.stem}-{host}-{time.monotonic_ns()}.log")
             with path.open("wb") as log:

@@ -133,7 +133,7 @@ class Launcher:
     def logs(self) -> str:
         """Return what the autoscaler and the watchers have said last."""
         paths = [
-            *self.there.folder.glob("ray/**/monitor.*"),
+            *self.there.folder.glob("*/ray/session_2*/logs/monitor.*"),
             *self.shared.glob("study.log"),
             *self.there.folder.glob("exec.log"),
             *self.there.folder.glob("*/spot.log"),
