@@ -6,15 +6,13 @@ from dataclasses import dataclass, field
 
 from fastai.callback.schedule import ParamScheduler
 
+from sn7.signals import LeaveQuestion
 from sn7.steps import Plain
 
-__all__ = ["Leave", "LeaveQuestion", "Midway"]
+__all__ = ["Leave", "Midway"]
 
 EVERY_S = 1.0
 """Seconds between two questions: an answer may be in a file."""
-
-LeaveQuestion = Callable[[], Exception | None]
-"""Asked between batches; what it returns ends the training, and passes through, once a checkpoint is written."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from sn7.errors import PreparedInvalid
 from sn7.files import read_json, write_json
+from sn7.signals import LeaveQuestion
 from sn7.storage import cache_folder, is_url, local
 
 __all__ = [
@@ -261,23 +262,24 @@ def is_prepared(folder: Path) -> bool:
         return False
 
 
-def load_prepared(place: str | Path) -> Prepared:
+def load_prepared(place: str | Path, leave: LeaveQuestion | None = None) -> Prepared:
     """Open a prepared folder, or one at a URL, of which this machine then has a copy.
 
     A `place` that ends in #FINGERPRINT is that set or none: a copy of it is taken without asking the URL again.
+    `leave` may end the fetching of a copy, see `storage.local`.
     Raises PreparedInvalid where there is no index, or one of another format or fingerprint; what `storage.local`
     raises for a URL.
     """
     pinned = PINNED.fullmatch(str(place))
     if not pinned:
-        return _open(local(place), str(place) if is_url(place) else "")
+        return _open(local(place, leave), str(place) if is_url(place) else "")
     where, fingerprint = pinned.groups()
     if not is_url(where):
         return _require(_open(Path(where)), fingerprint)
     try:
         return _require(_open(cache_folder(where), where), fingerprint)
     except PreparedInvalid:
-        return _require(_open(local(where), where), fingerprint)
+        return _require(_open(local(where, leave), where), fingerprint)
 
 
 def _require(prepared: Prepared, fingerprint: str) -> Prepared:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: once, what runs ends in order; twice, now."""
+"""Ctrl-C and SIGTERM: once, what runs ends in order; twice, now. And how work that takes long is asked to end."""
 
 import os
 import signal
@@ -6,9 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["stop_on_signals"]
+__all__ = ["LeaveQuestion", "leave_if_asked", "stop_on_signals"]
 
 STDERR = 2
+
+LeaveQuestion = Callable[[], Exception | None]
+"""Asked now and then by work that takes long; what it returns ends the work, and passes through."""
+
+
+def leave_if_asked(question: LeaveQuestion | None) -> None:
+    """Raise what the question returns, if it is one and returns anything."""
+    if question and (reason := question()):
+        raise reason
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from sn7.errors import DiskFull, Sn7Error, StorageUnavailable
 from sn7.files import free_bytes, is_full, read_json, require_writable, write_json
+from sn7.signals import LeaveQuestion, leave_if_asked
 
 __all__ = [
     "LAST",
@@ -52,23 +53,20 @@ def is_url(place: str | Path) -> bool:
     return isinstance(place, str) and "://" in place
 
 
-def local(place: str | Path) -> Path:
+def local(place: str | Path, leave: LeaveQuestion | None = None) -> Path:
     """Return a place as a folder of this machine: a path as it is, a URL as its copy, brought up to date.
 
     Only what has changed is fetched. Several processes of a machine fetch once: the others wait.
+    `leave` is asked between files; what has been fetched by then is not fetched again.
     Raises StorageUnavailable where the URL cannot be read or holds nothing, DiskFull, FolderUnwritable.
     """
     if not is_url(place):
         return Path(place)
     folder = cache_folder(str(place))
-    with _locked(folder), reaching(str(place)):
-        fs, root = fsspec.core.url_to_fs(str(place))
-        while True:
-            wanted = listing(fs, root)
-            if not wanted:
-                raise StorageUnavailable(f"{place} holds no file; give the folder of a data set or of a prepared one.")
-            if not _fetch(fs, root, wanted, folder):  # else somebody may have published meanwhile
-                return folder
+    with _locked(folder):
+        for _ in _update(str(place), folder):
+            leave_if_asked(leave)
+    return folder
 
 
 @contextmanager
@@ -111,8 +109,20 @@ def listing(fs: Any, root: str) -> Listing:
     return found
 
 
-def _fetch(fs: Any, root: str, wanted: Listing, folder: Path) -> bool:
-    """Bring the local copy up to date, and return whether it was not.
+def _update(url: str, folder: Path) -> Iterator[None]:
+    """Bring the copy of a URL up to date with what is there in the end; yield before each step."""
+    with reaching(url):
+        fs, root = fsspec.core.url_to_fs(url)
+        while True:
+            wanted = listing(fs, root)
+            if not wanted:
+                raise StorageUnavailable(f"{url} holds no file; give the folder of a data set or of a prepared one.")
+            if not (yield from _fetch(fs, root, wanted, folder)):  # else somebody may have published meanwhile
+                return
+
+
+def _fetch(fs: Any, root: str, wanted: Listing, folder: Path) -> Generator[None, None, bool]:
+    """Bring the local copy up to date with a listing, and return whether it was not; yield before each few files.
 
     What an interrupted start has fetched is not fetched again.
     """
@@ -127,6 +137,7 @@ def _fetch(fs: Any, root: str, wanted: Listing, folder: Path) -> bool:
     for name in stale:
         there[name].unlink(missing_ok=True)
     for names in chunks([name for name in todo if name != LAST], "fetch"):
+        yield
         _get(fs, root, names, folder)
         state.update({name: wanted[name] for name in names})
         save_state(folder, state)

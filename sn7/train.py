@@ -27,9 +27,9 @@ from sn7.folds import Split, clusters
 from sn7.history import EpochMetrics, read_rows
 from sn7.loader import TileLoader
 from sn7.metrics import Counts, ThresholdCurve
-from sn7.midway import LeaveQuestion
 from sn7.modeldir import read_model
 from sn7.prepared import Prepared
+from sn7.signals import LeaveQuestion
 from sn7.tiles import Sampling, sampling
 from sn7.tilesheet import draw_tiles
 from sn7.training import CHECKPOINT, Keep, Report, Trained, Training

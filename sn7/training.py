@@ -25,10 +25,11 @@ from sn7.folds import Split
 from sn7.history import EpochMetrics, write_rows
 from sn7.learner import open_learner, rates
 from sn7.loader import TileLoader, loaders
-from sn7.midway import Leave, LeaveQuestion, Midway
+from sn7.midway import Leave, Midway
 from sn7.modeldir import read_model, save_model
 from sn7.prepared import Prepared
 from sn7.pretrained import load_pretrained
+from sn7.signals import LeaveQuestion
 from sn7.trainloop import BatchBar, TrainLoss, ValidationMetrics
 from sn7.unet import build_unet
 

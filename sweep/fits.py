@@ -29,7 +29,8 @@ from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
 from sweep.terms import fetch_prepared, require_met
 from sweep.trial import Urgent, claim_unfinished, past_epochs
-from sweep.usage import keep_to_share
+from sweep.usage import Place, keep_to_share, place
+from sweep.versions import warning_of
 
 __all__ = ["Fit", "result", "run_fits"]
 
@@ -96,9 +97,11 @@ def run_fits(
         while waiting:
             done, _ = ray.wait(list(waiting), timeout=0.5)
             room = budget.tick(len(waiting), ray.nodes())
-            for index, epochs, begins in _drain(progress):
+            for index, epochs, begun in _drain(progress):
                 told(fits[index], epochs)
-                for metrics in epochs[-1:] if not begins else ():
+                if begun and (warning := warning_of(begun.node, f"node {begun.host}", begun.versions)):
+                    board.say(warning)
+                for metrics in epochs[-1:] if not begun else ():
                     best = fits[index].keep == "best"
                     shown[index] = max(metrics.dice, shown.get(index, 0.0)) if best else metrics.dice
                     board.epoch(index, _where(fits[index], metrics), shown[index])
@@ -167,8 +170,8 @@ def _where(fit: Fit, metrics: EpochMetrics) -> str:
     return f"trial {fit.trial} {fit.label} epoch {metrics.epoch}/{fit.config.epochs}"
 
 
-def _drain(progress: Queue) -> Iterator[tuple[int, Sequence[EpochMetrics], bool]]:
-    """Yield what trainings have said: which one, epochs, and whether it begins with them behind it."""
+def _drain(progress: Queue) -> Iterator[tuple[int, Sequence[EpochMetrics], Place | None]]:
+    """Yield what trainings have said: which one, epochs, and where it begins with them behind it, if it does."""
     while True:
         try:
             yield progress.get_nowait()
@@ -185,11 +188,11 @@ def _run(
     if urgent() and urgent.stopping:
         raise Stopped
     out = claim_unfinished(fit.base, attempt)
-    data = fetch_prepared(str(prepared))
+    data = fetch_prepared(str(prepared), urgent.leave)
 
     def report(metrics: EpochMetrics) -> None:
         require_newest(out)
-        progress.put((index, (metrics,), False))
+        progress.put((index, (metrics,), None))
         # An epoch that was over just before has no checkpoint: it leaves within the next, or it is the last.
         if urgent.stopping:
             raise Stopped
@@ -197,7 +200,7 @@ def _run(
             raise Taken("its machine is being taken away")
 
     if read_result(out) is None:
-        progress.put((index, past_epochs(out), True))
+        progress.put((index, past_epochs(out), place()))
         train(fit.config, data, fit.split, out, report, fit.keep, resume=True, urgent=urgent, leave=urgent.leave)
     if after:
         after(fit, out, data)

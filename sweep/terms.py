@@ -23,6 +23,7 @@ import sweep
 from sn7.errors import NodeUnfit, PreparedInvalid, StorageUnavailable
 from sn7.files import require_writable
 from sn7.prepared import Prepared, load_prepared
+from sn7.signals import LeaveQuestion, leave_if_asked
 from sn7.storage import is_url
 
 __all__ = ["MARK", "Terms", "code_version", "fetch_prepared", "make_terms", "require_met", "shipped"]
@@ -141,8 +142,8 @@ def _final(terms: Terms) -> str:
     )
 
 
-def fetch_prepared(place: str) -> Prepared:
-    """Open the study's data on this machine, which takes a copy of what is at a URL.
+def fetch_prepared(place: str, leave: LeaveQuestion | None = None) -> Prepared:
+    """Open the study's data on this machine, which takes a copy of what is at a URL until `leave` says otherwise.
 
     Raises NodeUnfit where it cannot reach them for a minute: another machine may, so no trial has failed; and else what
     load_prepared raises.
@@ -150,8 +151,9 @@ def fetch_prepared(place: str) -> Prepared:
     deadline = time.monotonic() + FETCH_S
     while True:
         try:
-            return load_prepared(place)
+            return load_prepared(place, leave)
         except StorageUnavailable as error:
             if time.monotonic() > deadline:
                 raise NodeUnfit(f"({platform.node()}) has no data: {str(error).rstrip('.')}") from error
+        leave_if_asked(leave)
         time.sleep(PAUSE_S)

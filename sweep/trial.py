@@ -153,8 +153,8 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
     tune.report({**objective.result(), "place": place(), "past": past})
 
     train_config = TrainConfig.from_dict(fields, base=job.base)
-    prepared = fetch_prepared(str(job.prepared))
     urgent = Urgent(StopFile(job.results), own_notice())
+    prepared = fetch_prepared(str(job.prepared), urgent.leave)
     for index, split in enumerate(job.splits):
         out = folders[index]
         if read_result(out) is not None:

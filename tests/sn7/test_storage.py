@@ -135,6 +135,17 @@ def test_a_fetch_that_was_cut_off_goes_on(s3: Server, prepared: Path, monkeypatc
     assert calls[2:] == [4, 4, 4, 2, 1]
 
 
+def test_a_fetch_that_is_asked_to_leave(s3: Server, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends between files with what it was told, lets the next process in, and what it has fetched stays."""
+    publish(prepared, URL)
+    monkeypatch.setattr("sn7.storage.AT_ONCE", 4)
+    answers = [None, None, InterruptedError("the study was asked to stop")]
+    with pytest.raises(InterruptedError, match=r"^the study was asked to stop$"):
+        load_prepared(URL, lambda: answers.pop(0))
+    assert len(_files(cache_folder(URL))) == 8 and not (cache_folder(URL) / "index.json").exists()
+    assert load_prepared(URL, lambda: None).fingerprint == load_prepared(prepared).fingerprint
+
+
 def test_processes_of_a_node_fetch_once(s3: Server, prepared: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Three at the same time: the server is asked for each file once."""
     publish(prepared, URL)

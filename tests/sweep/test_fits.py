@@ -20,8 +20,10 @@ from sweep.notice import Notice
 from sweep.search import open_optuna
 from sweep.stopping import StopFile, Stopped
 from sweep.studyfile import load_study
+from sweep.usage import Place
 
 EPOCHS = 4
+HERE = Place("n7", "worker-7", "g5.xlarge-spot", "NVIDIA A10G", "torch 2.9.0, fastai 2.8.4, timm 1.0.0, numpy 2.3.0")
 RunOn = Callable[["Cluster"], list[str]]
 
 
@@ -29,8 +31,9 @@ RunOn = Callable[["Cluster"], list[str]]
 def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
     """Return a training of four epochs, for which neither a GPU nor data are asked."""
     monkeypatch.setattr("sweep.fits.keep_to_share", lambda: None)
-    monkeypatch.setattr("sweep.fits.fetch_prepared", lambda place: None)
+    monkeypatch.setattr("sweep.fits.fetch_prepared", lambda place, leave: None)
     monkeypatch.setattr("sweep.fits.own_notice", lambda: Notice("none"))
+    monkeypatch.setattr("sweep.fits.place", lambda: HERE)
     return Fit(0, "fold 0", 0, TrainConfig(epochs=EPOCHS), Split("fold0", ("a",), ("b",)), tmp_path / "out", "last")
 
 
@@ -94,17 +97,17 @@ def test_it_leaves_within_an_epoch(fit: Fit, tmp_path: Path, monkeypatch: pytest
 
 
 def test_what_it_tells(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it begins, with nothing behind it, and each epoch; one that was done already says nothing."""
-    said: list[tuple[int, int | None, bool]] = []
+    """Where it begins, with nothing behind it, and each epoch; one that was done already says nothing."""
+    said: list[tuple[int, int | None, Place | None]] = []
 
     class Heard(Progress):
         def put(self, item: Any) -> None:
-            index, epochs, begins = item
-            said.append((index, epochs[-1].epoch if epochs else None, begins))
+            index, epochs, begun = item
+            said.append((index, epochs[-1].epoch if epochs else None, begun))
 
     monkeypatch.setattr("sweep.fits.train", _train([], lambda epoch: None))
     _run(3, fit, 1, tmp_path, "prepared", None, Heard())  # type: ignore[arg-type]
-    assert said == [(3, None, True), *((3, epoch, False) for epoch in range(1, EPOCHS + 1))]
+    assert said == [(3, None, HERE), *((3, epoch, None) for epoch in range(1, EPOCHS + 1))]
     said.clear()
     monkeypatch.setattr("sweep.fits.read_result", lambda out: "a result")
     _run(3, fit, 2, tmp_path, "prepared", None, Heard())  # type: ignore[arg-type]
@@ -112,14 +115,14 @@ def test_what_it_tells(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class Cluster(SimpleNamespace):
-    """Stands in for Ray: each task of a fit ends with the next one of some errors, or well."""
+    """Stands in for Ray: each task of a fit ends with the next one of some errors, or well; `said` is in its queue."""
 
     NODE = "0" * 55 + "1"
     ObjectRef = object
     exceptions = ray.exceptions
 
     def __init__(self, *errors: Exception) -> None:
-        self.errors, self.attempts, self.options = list(errors), [], []
+        self.errors, self.attempts, self.options, self.said = list(errors), [], [], []
 
     def get_runtime_context(self) -> Any:
         """Return where the driver runs."""
@@ -149,9 +152,11 @@ class Cluster(SimpleNamespace):
         return []
 
     def queue(self, actor_options: dict[str, Any]) -> Any:
-        """Return a queue that stays empty."""
+        """Return a queue with what was said."""
 
-        def get_nowait() -> None:
+        def get_nowait() -> Any:
+            if self.said:
+                return self.said.pop(0)
             raise Empty
 
         self.options.append(actor_options)
@@ -180,6 +185,14 @@ def test_each_attempt_has_a_higher_number(run_on: RunOn, fit: Fit) -> None:
     assert run_on(lost) == [""]
     assert lost.attempts == [4, 5, 6, 7]
     assert lost.options[1]["max_retries"] == 0, "Ray would give two attempts the same number"
+
+
+def test_a_node_with_other_versions_is_named(run_on: RunOn, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, also where it joins while folds are trained."""
+    cluster = Cluster()
+    cluster.said = [(0, (), HERE), (0, (), HERE)]
+    assert run_on(cluster) == [""]
+    assert capsys.readouterr().err.count("warning: node worker-7 trains with torch 2.9.0 (here ") == 1
 
 
 def test_lost_machines_are_no_failures(run_on: RunOn) -> None:

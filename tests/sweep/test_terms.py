@@ -9,6 +9,8 @@ import pytest
 
 from sn7.errors import NodeUnfit, PreparedInvalid, StorageUnavailable
 from sn7.prepared import Prepared
+from sn7.signals import LeaveQuestion
+from sweep.stopping import Stopped
 from sweep.terms import MARK, Terms, code_version, fetch_prepared, make_terms, require_met, shipped
 
 Meet = Callable[[Terms], None]
@@ -81,7 +83,7 @@ def test_data_that_one_machine_cannot_reach(monkeypatch: pytest.MonkeyPatch) -> 
     """For a moment: it tries again. For longer: the machine cannot take part, and its trial has not failed."""
     answers: list[Prepared | Exception] = [StorageUnavailable("s3://b cannot be reached."), Prepared(Path(), (), "f")]
 
-    def load(place: str) -> Prepared:
+    def load(place: str, leave: LeaveQuestion | None) -> Prepared:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -97,6 +99,10 @@ def test_data_that_one_machine_cannot_reach(monkeypatch: pytest.MonkeyPatch) -> 
     answers.append(PreparedInvalid("another set"))
     with pytest.raises(PreparedInvalid):
         fetch_prepared("s3://b#f")
+    monkeypatch.setattr("sweep.terms.FETCH_S", 60.0)
+    answers.append(StorageUnavailable("s3://b cannot be reached."))
+    with pytest.raises(Stopped):  # between two tries it hears that the study is over
+        fetch_prepared("s3://b#f", Stopped)
 
 
 def test_only_code_is_shipped(terms: Terms) -> None:

@@ -57,17 +57,36 @@ def test_an_epoch_is_kept_if_that_was_asked_for(tmp_path: Path) -> None:
 def test_a_machine_that_cannot_reach_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot take part; the trial has not failed, and has its attempt's folder."""
 
-    def load(place: str) -> None:
+    def load(place: str, leave: object) -> None:
         raise StorageUnavailable("s3://bucket/prepared cannot be reached.")
 
     for name in ("keep_to_share", "place", "tune.report"):
         monkeypatch.setattr(f"sweep.trial.{name}", lambda *given: None)
+    monkeypatch.setattr("sweep.trial.own_notice", lambda: Notice("none"))
     monkeypatch.setattr("sweep.terms.load_prepared", load)
     monkeypatch.setattr("sweep.terms.FETCH_S", -1.0)
     job = Job(tmp_path, "s3://bucket/prepared", TrainConfig(), (Split("fold0", ("a",), ("b",)),))
     with pytest.raises(NodeUnfit, match="cannot be reached"):
         run_trial({"trial": 7, "attempt": 2}, job)
     assert job.folder(7, 0).name == "fold0.attempt-2"
+
+
+def test_a_trial_leaves_while_its_data_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first copy of a real set takes minutes, in which the study may be asked to stop."""
+
+    def fetch(place: str, leave: Callable[[], Exception | None]) -> None:
+        assert leave() is None
+        StopFile(tmp_path).request()
+        if reason := leave():
+            raise reason
+
+    for name in ("keep_to_share", "place", "tune.report"):
+        monkeypatch.setattr(f"sweep.trial.{name}", lambda *given: None)
+    monkeypatch.setattr("sweep.trial.own_notice", lambda: Notice("none"))
+    monkeypatch.setattr("sweep.terms.load_prepared", fetch)
+    job = Job(tmp_path, "s3://bucket/prepared", TrainConfig(), (Split("fold0", ("a",), ("b",)),))
+    with pytest.raises(Stopped):
+        run_trial({"trial": 7, "attempt": 1}, job)
 
 
 def test_a_trial_leaves_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
