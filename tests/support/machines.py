@@ -197,7 +197,9 @@ def machines(hosts: Sequence[str], **variables: str) -> Iterator[Machines]:
         yield there
     finally:
         there.lose(*hosts)
-        sshd.kill()
+        # With its connections: Ray keeps them open for a while, and the next cluster at these addresses would use them.
+        for process in [sshd, *psutil.Process(sshd.pid).children(recursive=True)]:
+            kill(process.pid)
         sshd.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
