@@ -4,9 +4,9 @@ Tensors of a timm encoder are found by name. An xresnet takes those of its twin,
 (xresnet34: resnet34d), which names its layers otherwise but runs the same ones in the same order.
 """
 
-import logging
 import pickle
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,6 @@ from sn7.encoders import XRESNETS, build_body
 from sn7.errors import PretrainedUnusable
 
 __all__ = ["Matched", "load_pretrained", "require_pretrained", "twin_of"]
-
-logger = logging.getLogger(__name__)
 
 ENOUGH = 0.95
 """Share of the encoder's tensors that must be in a file, and of the file's that must be the encoder's model's."""
@@ -90,7 +88,8 @@ def load_pretrained(model: nn.Module, config: TrainConfig) -> Matched | None:
     with torch.no_grad():
         for name, tensor in found.items():
             wanted[name].copy_(tensor)
-    logger.info("pretrained: %d of the %d tensors of %s, from %s", len(found), len(wanted), config.encoder, source)
+    said = f"pretrained: {len(found)} of the {len(wanted)} tensors of {config.encoder}, from {source}"
+    print(said, file=sys.stderr)
     return Matched(len(found), len(wanted), source)
 
 
