@@ -111,6 +111,7 @@ def read_scene(folder: Path, refuse: Refuse = _raise) -> Scene:
 
     Where it holds no image, or one whose name does not tell its date, `refuse` is called, which raises DataMissing.
     """
+    folder = folder.absolute()  # "." has no name
     images = next(filter(None, (_images(folder / name, refuse) for name in IMAGE_FOLDERS)), [])
     if not images:
         message = (

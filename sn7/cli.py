@@ -24,6 +24,7 @@ from sn7.commands import (
     train,
 )
 from sn7.errors import Interrupted, Sn7Error
+from sn7.signals import exit_on_sigterm
 
 __all__ = ["main"]
 
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal, or a file name, may have other letters
     try:
-        print(options.command(options))
+        with exit_on_sigterm():
+            print(options.command(options))
         return 0
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)

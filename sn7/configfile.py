@@ -37,6 +37,8 @@ def read_values(path: Path, kind: type[Fields], table: str, other: str = "") -> 
         wanted = "a file of fields" + (f", {other}" if other else "")
         raise ConfigError(f"{path} cannot be read as TOML ({error}); wanted {wanted}.") from error
     values: dict[str, Any] = content.get(table, content)  # a study file's table serves as well
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: {table} = {values!r} is no table; wanted [{table}] with fields below it.")
     try:
         kind.from_dict(values)
     except ConfigError as error:

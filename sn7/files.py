@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from sn7.errors import DiskFull, FolderUnwritable, ResultsConflict, Sn7Error
 
 __all__ = [
+    "allow_open_files",
     "atomic_dir",
     "atomic_file",
     "causes",
@@ -30,6 +32,8 @@ FULL = re.compile(
     r"(?i)no space left|dis[ck] is full|quota exceeded|requested and \d+ written|PytorchStreamWriter|unexpected pos \d+"
 )
 """What libraries write of a full disk that do not pass the system's error on: safetensors, sqlite, numpy, torch."""
+MOST_FILES = 1 << 16
+"""Open at a time: images of a set with all their months, and fine labels, are thousands."""
 NOTHING_FREE = 1 << 16
 """Bytes; with less, whatever a writer raises is taken for a full disk. GDAL's error says nothing of it."""
 
@@ -117,6 +121,14 @@ def free_bytes(path: Path) -> int:
     """Return what is free, for this user, on the disk that holds `path`, or would."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     return shutil.disk_usage(there).free
+
+
+def allow_open_files() -> None:
+    """Let this process have as many files open as the system lets it, up to MOST_FILES: a memory map holds one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def require_writable(folder: Path) -> None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from sn7.config import TrainConfig
 from sn7.device import default_device, no_room, out_of_memory
 from sn7.errors import ConfigError, TrainingDiverged
-from sn7.files import atomic_file
+from sn7.files import atomic_file, require_writable
 from sn7.folds import Split
 from sn7.learner import open_learner, rates
 from sn7.loader import TileLoader, loaders
@@ -53,6 +53,7 @@ def find_lr(config: TrainConfig, prepared: Prepared, split: Split, out: Path, st
     if steps < FEWEST:
         raise ConfigError(f"{steps} steps are too few to see the loss fall and rise; wanted {FEWEST} or more.")
     config.require_batch_size()
+    require_writable(out)
     # Neither belongs to the curve: an average would be validated, and is not here; thawing would bend it.
     config = replace(config, ema_decay=0.0, frozen_epochs=0)
     device = default_device()

@@ -15,6 +15,7 @@ from torch import Tensor
 from sn7.augment import Augmentation, augmentation, enlarge
 from sn7.config import TrainConfig
 from sn7.errors import SplitInvalid
+from sn7.files import allow_open_files
 from sn7.folds import Split
 from sn7.losses import IGNORE
 from sn7.prepared import MASK, RGB, SEPARATION, VALID, Prepared, fine_window
@@ -83,6 +84,7 @@ class TileLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         skipped, self.skipped = self.skipped, 0
+        self.began = self.order.bit_generator.state  # which a checkpoint may have set meanwhile
         order = self.order.permutation(len(self.tiles)) if self.training else np.arange(len(self.tiles))
         for piece in self.pieces:
             tiles = [self.tiles[k] for k in order[piece]]
@@ -149,6 +151,7 @@ def loaders(
     Raises SplitInvalid where either has no tile, PreparedInvalid where the set lacks the labels that `upscale` or
     `separation_weight` ask for.
     """
+    allow_open_files()
     upscales = (config.upscale,) if config.upscale > 1 else ()
     prepared.require_labels(upscales, separation=config.separation_weight > 0)
     training = training_tiles(prepared, split.training, config)

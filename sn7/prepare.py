@@ -12,6 +12,7 @@ interrupted one goes on. The index is written last and removed first: where it i
 import fcntl
 import hashlib
 import logging
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ from sn7.prepared import (
     load_prepared,
     save_index,
 )
+from sn7.storage import PREPARING
 
 __all__ = ["Preparation", "prepare"]
 
@@ -176,7 +178,7 @@ def _source(image: Image, data: Path, separation: bool, scales: tuple[int, ...])
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold the prepared folder for this process alone; wait while another one holds it."""
-    lock = out / ".lock"
+    lock = out / PREPARING
     if out.exists() and not lock.exists() and not _has_index(out) and (not out.is_dir() or any(out.iterdir())):
         raise ResultsConflict(f"{out} exists and is no prepared folder; wanted a new or an empty one: give another.")
     out.mkdir(parents=True, exist_ok=True)
@@ -221,7 +223,7 @@ def _remove_stale(out: Path, tasks: list[_Task], changed: bool) -> None:
     if changed or stale:
         (out / "index.json").unlink(missing_ok=True)
     for path in stale:
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()  # a folder where a fetch was killed
     for folder in {path.parent for path in stale}:
         if not any(folder.iterdir()):
             folder.rmdir()

@@ -11,6 +11,7 @@
 `sn7.prepare` writes it; training reads it on nodes that have no geospatial library.
 """
 
+import errno
 import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
@@ -195,7 +196,9 @@ class Prepared:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise PreparedInvalid(f"{path} cannot be read ({error}); run `sn7 prepare` again.") from error
+            many = isinstance(error, OSError) and error.errno == errno.EMFILE
+            advice = "raise the limit of open files (`ulimit -n`)" if many else "run `sn7 prepare` again"
+            raise PreparedInvalid(f"{path} cannot be read ({error}); {advice}.") from error
         shape = shape or (array.size,)
         if array.shape != shape or array.dtype != np.uint8:
             raise PreparedInvalid(

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["LeaveQuestion", "leave_if_asked", "stop_on_signals"]
+__all__ = ["LeaveQuestion", "exit_on_sigterm", "leave_if_asked", "stop_on_signals"]
 
 STDERR = 2
 
@@ -18,6 +20,19 @@ def leave_if_asked(question: LeaveQuestion | None) -> None:
     """Raise what the question returns, if it is one and returns anything."""
     if question and (reason := question()):
         raise reason
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as an exception does: its worker processes and temporary folders go with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

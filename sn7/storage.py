@@ -26,6 +26,7 @@ from sn7.signals import LeaveQuestion, leave_if_asked
 
 __all__ = [
     "LAST",
+    "PREPARING",
     "Listing",
     "cache_folder",
     "changing",
@@ -39,6 +40,8 @@ __all__ = [
 
 LAST = "index.json"
 """Of a prepared set: where it is, it is true, so it is removed first and written last, here as there."""
+PREPARING = ".prepare.lock"
+"""By which `sn7 prepare` knows a folder of its own, finished or not."""
 AT_ONCE = 32
 """Files under way at a time."""
 VERSION = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
@@ -78,7 +81,7 @@ def changing(url: str) -> Iterator[Path]:
     folder = cache_folder(url)
     with _locked(folder):
         _state_file(folder).unlink(missing_ok=True)
-        (folder / ".lock").touch()  # by which `sn7 prepare` knows its own folder, half fetched or not
+        (folder / PREPARING).touch()  # by which `sn7 prepare` knows its own folder, half fetched or not
         yield folder
 
 
@@ -161,11 +164,13 @@ def _get(fs: Any, root: str, names: Sequence[str], folder: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     targets = [temporary / str(number) for number in range(len(names))]
     temporary.mkdir(parents=True)
-    fs.get([f"{root}/{name}" for name in names], [str(target) for target in targets])
-    for name, target in zip(names, targets, strict=True):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        target.replace(folder / name)
-    temporary.rmdir()
+    try:
+        fs.get([f"{root}/{name}" for name in names], [str(target) for target in targets])
+        for name, target in zip(names, targets, strict=True):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            target.replace(folder / name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def chunks(names: Sequence[str], what: str) -> Iterator[Sequence[str]]:

@@ -22,7 +22,7 @@ from sn7.config import TrainConfig
 from sn7.curves import draw_curves
 from sn7.errors import ModelInvalid
 from sn7.evaluation import Evaluation, evaluate, scene_curves
-from sn7.files import read_json, write_json
+from sn7.files import read_json, require_writable, write_json
 from sn7.folds import Split, clusters
 from sn7.history import EpochMetrics, read_rows
 from sn7.loader import TileLoader
@@ -83,11 +83,12 @@ def train(
     each epoch is reported once.
 
     Raises ConfigError where batch_size is still "auto" (see sn7.autobatch), EncoderUnknown, PretrainedUnusable,
-    SplitInvalid, PreparedInvalid, OutOfMemory where one tile is too much, or TrainingDiverged when a loss is not
-    finite; with `resume` also ResultsConflict where `out` holds another training, and ModelInvalid where its checkpoint
-    is damaged. What was written until then stays.
+    SplitInvalid, PreparedInvalid, FolderUnwritable, OutOfMemory where one tile is too much, or TrainingDiverged when a
+    loss is not finite; with `resume` also ResultsConflict where `out` holds another training, and ModelInvalid where
+    its checkpoint is damaged. What was written until then stays.
     """
     config.require_batch_size()
+    require_writable(out)
     training = Training(config, prepared, split, out, report, keep, urgent, leave)
     ended = _ended(out, training.identity) if resume else None
     if not resume or ended:

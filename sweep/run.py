@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sn7.errors import Sn7Error
 from sn7.files import causes, is_full
+from sn7.signals import exit_on_sigterm
 
 SAMPLE = Path(__file__).parent / "studies" / "sample.toml"
 DATABASES = ("sqlalchemy.", "sqlite3")
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Imported here, so that --help is quick and the processes that prepare images do not load Ray and torch.
         from sweep.driver import run_study
 
-        return run_study(options)
+        with exit_on_sigterm():
+            return run_study(options)
     except KeyboardInterrupt:
         print("interrupted; go on with --resume", file=sys.stderr)
         return 130

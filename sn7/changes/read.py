@@ -62,6 +62,8 @@ def _read_scene(folder: Path) -> SceneTracks:
     try:
         about: dict[str, Any] = read_json(folder / ABOUT)
         scene, months, grid = str(about["scene"]), about["months"], about["grid"]
+        if Path(scene).name != scene:
+            raise ValueError(f"the scene {scene!r} leads to another folder")
         dates = tuple(str(month["month"]) for month in months)
         valid_share = np.array([month["valid_share"] for month in months], float)
         package = folder / f"{scene}.gpkg"

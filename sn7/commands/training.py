@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sn7.config import TrainConfig
+from sn7.errors import ConfigError
 
 if TYPE_CHECKING:
     from sn7.folds import Split
@@ -24,9 +25,7 @@ def add_training_arguments(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group()
     which.add_argument("--split", default="random:0", help="notebook, lxastro0 or random:SEED (default: %(default)s)")
     which.add_argument("--fold", type=int, help="validate on this fold, from 0")
-    command.add_argument(
-        "--folds", default="5", metavar="K|FILE", help="number of folds, or a folds.csv (default: %(default)s)"
-    )
+    command.add_argument("--folds", metavar="K|FILE", help="with --fold: number of folds, or a folds.csv (default: 5)")
 
 
 def chosen_split(options: argparse.Namespace, prepared: "Prepared", config: TrainConfig) -> "Split":
@@ -35,8 +34,10 @@ def chosen_split(options: argparse.Namespace, prepared: "Prepared", config: Trai
     from sn7.splitreport import choose_folds
 
     if options.fold is None:
+        if options.folds:
+            raise ConfigError(f"--folds {options.folds} was given without --fold; say on which fold to validate.")
         return named_split(options.split, prepared)
-    return fold_split(choose_folds(options.folds, prepared, config.seed), options.fold)
+    return fold_split(choose_folds(options.folds or "5", prepared, config.seed), options.fold)
 
 
 def with_batch_size(

@@ -188,6 +188,6 @@ def scene_tracks(scene: str, source: Source | None, other: Source | None, truth:
 
 def _whole(path: Path, ids: list[object]) -> list[int]:
     for number in ids:
-        if isinstance(number, bool) or not isinstance(number, int | float) or number != int(number):
+        if isinstance(number, bool) or not isinstance(number, int | float) or number % 1 != 0:  # nor NaN, nor infinite
             raise TracksInvalid(f"{path} has the Id {number!r}; wanted whole numbers: correct it.")
     return [int(number) for number in ids]  # type: ignore[call-overload]

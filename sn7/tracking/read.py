@@ -100,7 +100,7 @@ def _scene(folder: Path) -> SceneFiles | None:
         return None
     months: dict[str, Path] = {}
     scenes: dict[str, Path] = {}
-    pooled = tuple(path for path in chosen if path.stem == folder.name)
+    pooled = tuple(path for path in chosen if path.stem == folder.absolute().name)
     for path in (path for path in chosen if path not in pooled):
         parsed = parse_image_name(path.stem.removesuffix("_Buildings"))
         if parsed is None:

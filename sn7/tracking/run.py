@@ -16,6 +16,7 @@ import shapely
 from tqdm import tqdm
 
 from sn7.challenge import Tracks, image_name, write_csv
+from sn7.errors import ResultsConflict
 from sn7.files import atomic_dir, write_json
 from sn7.tracking.config import FLOOR, TrackConfig
 from sn7.tracking.read import SceneFiles, SceneMonths, find_scenes, read_months
@@ -24,6 +25,8 @@ from sn7.tracking.track import Buildings, track
 from sn7.vectors import write_geojson
 
 __all__ = ["SceneReport", "TrackReport", "track_folder"]
+
+ABOUT = "track.json"
 
 DATES = ("first_month", "last_month", "first_low", "first_high")
 """Columns of the buildings that are dates."""
@@ -61,15 +64,26 @@ def track_folder(predictions: Path, out: Path, rules: Mapping[str, Any] | None =
 
     `rules` are fields of TrackConfig. Where they do not say a threshold, it is the one that the model was fitted with,
     which its probs carry, else the default.
-    Raises ConfigError, DataMissing and MonthsInvalid before anything is written where rules or file names are wrong.
+    Raises ConfigError, DataMissing and MonthsInvalid before anything is written where rules or file names are wrong,
+    ResultsConflict where other files are in a place that tracks are to take.
     """
     TrackConfig.from_dict(rules or {})
     scenes = find_scenes(predictions)
+    for files in scenes:
+        _require_free(out / files.scene)
     reports: list[SceneReport] = []
     months = sum(len(files.months) for files in scenes)
     with tqdm(total=months, desc="track", unit="month", disable=None) as bar:
         write_csv(out / "tracks.csv", _track_each(scenes, out, rules or {}, reports, bar))
     return TrackReport(tuple(reports))
+
+
+def _require_free(folder: Path) -> None:
+    """Raise ResultsConflict where a folder holds something else than a scene's tracks, which would be lost."""
+    if folder.exists() and not (folder / ABOUT).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ResultsConflict(
+            f"{folder} exists and holds no tracks; wanted a new folder, or tracks to replace: give another OUT."
+        )
 
 
 def _track_each(
@@ -102,7 +116,7 @@ def _write_scene(
         dates = tables.buildings.astype(dict.fromkeys(DATES, "date32[day][pyarrow]"))
         dates.to_file(package, layer="buildings", engine="pyogrio", geometry_type="Unknown", use_arrow=True)
         pyogrio.write_dataframe(tables.months, package, layer="months", use_arrow=True)
-        write_json(temporary / "track.json", _about(files, read, config, tables))
+        write_json(temporary / ABOUT, _about(files, read, config, tables))
 
 
 def _about(files: SceneFiles, read: SceneMonths, config: TrackConfig, tables: Tables) -> dict[str, object]:

@@ -44,6 +44,14 @@ def test_scenes_directly_in_the_folder(tmp_path: Path) -> None:
     assert catalog.final == ()
 
 
+def test_a_scene_that_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.` has the name of its folder."""
+    touch(tmp_path / SCENE, "images", "2020_01")
+    monkeypatch.chdir(tmp_path / SCENE)
+    scene = read_scene(Path())
+    assert (scene.name, [image.date for image in scene.images]) == (SCENE, ["2020-01"])
+
+
 def test_only_final_scenes(tmp_path: Path) -> None:
     """A data set to predict only has no train/."""
     touch(tmp_path / "test_public" / SCENE, "images_masked", "2020_01")

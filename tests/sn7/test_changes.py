@@ -145,6 +145,7 @@ def test_what_is_written(
         ("empty", "holds no tracks; wanted a folder that `sn7 track` wrote"),
         ("package", "cannot be read as tracks"),
         ("about", "cannot be read as tracks"),
+        ("elsewhere", "the scene '../evil' leads to another folder"),
     ],
 )
 def test_bad_input(damage: str, said: str, tracked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +156,10 @@ def test_bad_input(damage: str, said: str, tracked: Path, tmp_path: Path, capsys
         shutil.rmtree(tracked / SCENE)
     elif damage == "package":
         (tracked / SCENE / f"{SCENE}.gpkg").unlink()
+    elif damage == "elsewhere":
+        about = tracked / SCENE / "track.json"
+        about.write_text(about.read_text().replace(f'"{SCENE}"', '"../evil"'))
+        (tracked / SCENE / f"{SCENE}.gpkg").rename(tracked / "evil.gpkg")
     else:
         (tracked / SCENE / "track.json").write_text("{}")
     capsys.readouterr()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -278,19 +279,19 @@ def test_a_training_that_leaves_within_an_epoch_goes_on_from_there(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Left in the first epoch, in the second and behind the last batch: the losses are those of one that stayed."""
+    """Left in the first epoch, twice in the second, behind the last batch: the losses are those of one that stayed."""
     monkeypatch.setattr("sn7.midway.EVERY_S", 0)
-    config = replace(SMALL, **{"encoder": "test_efficientnet", "batch_size": 2, "epochs": 2, **values})
+    config = replace(SMALL, **{"encoder": "test_efficientnet", "batch_size": 2, "epochs": 3, **values})
     prepared, out, whole, rest = make_prepared(), tmp_path / "out", [], []
     train(config, prepared, split, tmp_path / "whole", whole.append)
     batches = 8 // config.batch_size
-    for questions in (1, batches, batches - 1):  # after batch 1, after batch 1 of the second epoch, after its last one
-        answers = iter([None] * (questions - 1) + [Stop()])
+    for before, now in pairwise((0, 1, batches + 1, batches + 2, 3 * batches)):  # batches, of all three epochs
+        answers = iter([None] * (now - before - 1) + [Stop()])
         with pytest.raises(Stop):
             train(config, prepared, split, out, rest.append, resume=True, leave=lambda: next(answers))  # noqa: B023
     asked: list[None] = []
     train(config, prepared, split, out, rest.append, resume=True, leave=lambda: asked.append(None))
-    assert len(rest) == len(whole) == 2 and asked == []
+    assert len(rest) == len(whole) == 3 and asked == []
     for ours, theirs in zip(losses(rest), losses(whole), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-6)
     left, stayed = (load_file(folder / "model" / "weights.safetensors") for folder in (out, tmp_path / "whole"))

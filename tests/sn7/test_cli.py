@@ -131,6 +131,8 @@ def test_train_and_predict(
     prepared = make_prepared(scenes=2)
     settings = ["encoder=xresnet18", "tile_size=32", "batch_size=4", "epochs=1"]
     sets = [part for setting in settings for part in ("--set", setting)]
+    assert main(["train", str(prepared.folder), str(tmp_path / "out"), *sets, "--folds", "2"]) == 1
+    assert "--folds 2 was given without --fold; say on which" in _said(capsys)[1]
     assert main(["train", str(prepared.folder), str(tmp_path / "out"), *sets, "--fold", "0", "--folds", "2"]) == 0
     assert "on split fold0 at epoch 1 of 1; 4 training tiles" in _said(capsys)[0]
     data = tmp_path / "data"
@@ -324,6 +326,9 @@ def test_configurations_from_names_files_and_assignments(tmp_path: Path) -> None
     (tmp_path / "study.toml").write_text("[train]\nlr_max = 0.001")
     for name in ("flat.toml", "study.toml"):
         assert parse_config(str(tmp_path / name), []) == TrainConfig(lr_max=0.001)
+    (tmp_path / "flat.toml").write_text("train = 3")
+    with pytest.raises(ConfigError, match=r"flat\.toml: train = 3 is no table; wanted \[train\] with fields below it"):
+        parse_config(str(tmp_path / "flat.toml"), [])
 
 
 @pytest.mark.parametrize(

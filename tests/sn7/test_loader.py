@@ -1,10 +1,14 @@
+import resource
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from sn7.config import TrainConfig
+from sn7.errors import PreparedInvalid
+from sn7.files import MOST_FILES
 from sn7.folds import Split
 from sn7.loader import loaders
 from sn7.losses import IGNORE
@@ -27,6 +31,22 @@ def test_a_batch_is_normalised_and_marks_invalid(make_prepared: Callable[..., Pr
     assert torch.equal(target[0] == IGNORE, torch.from_numpy(array[VALID] == 0))
     assert torch.equal(target[0] == 1, torch.from_numpy((array[MASK] == 1) & (array[VALID] == 1)))
     assert rgb.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_as_many_images_as_there_are(make_prepared: Callable[..., Prepared], split: Split) -> None:
+    """Each takes an open file: the limit is raised to the system's own, and where that is too low, it is named."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    prepared = make_prepared()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        loaders(TrainConfig(tile_size=64, batch_size=2), prepared, split, CPU)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, MOST_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())), hard))
+        with pytest.raises(PreparedInvalid, match=r"Too many open files.*raise the limit of open files"):
+            held = [prepared.pixels(image) for image in prepared.images * 50]
+            assert held
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_order_is_fresh_each_pass_and_repeats_with_the_seed(make_prepared: Callable[..., Prepared]) -> None:

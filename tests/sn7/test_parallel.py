@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sn7.errors import WorkerLost
@@ -34,6 +35,33 @@ def test_in_order_in_processes() -> None:
 
 def _process(_: int) -> int:
     return os.getpid()
+
+
+SIGTERM = """
+import pathlib, sys, time
+from sn7.parallel import each
+from sn7.predict.files import scratch_folder
+from sn7.signals import exit_on_sigterm
+if __name__ == "__main__":
+    with exit_on_sigterm(), scratch_folder(pathlib.Path(sys.argv[1])):
+        list(each(time.sleep, [0.2] * 600, 2, "test"))
+"""
+
+
+def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither processes, which would wait for ever, nor temporary folders."""
+    script, out = tmp_path / "script.py", tmp_path / "out"
+    script.write_text(SIGTERM)
+    with subprocess.Popen([sys.executable, str(script), str(out)], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while len(workers := psutil.Process(process.pid).children(recursive=True)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in said
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive and not out.exists()
 
 
 CTRL_C = """

@@ -21,9 +21,11 @@ from sn7.errors import (
     ResultsConflict,
     SceneUnlabelled,
 )
+from sn7.files import lock
 from sn7.footprints import unpacked
 from sn7.prepare import prepare
 from sn7.prepared import MASK, RGB, SEPARATION, VALID, Prepared, fine_window, footprints_name, load_prepared
+from sn7.storage import PREPARING
 
 Make = Callable[..., Path]
 Write = Callable[..., Path]
@@ -413,7 +415,7 @@ def test_images_that_are_gone_are_removed(make_data: Make, tmp_path: Path) -> No
     assert (result.written, result.reused, len(result.prepared.images)) == (0, 1, 1)
     array = result.prepared.images[0].array
     names = {array.replace(".npy", ending) for ending in (".npy", ".footprints.npy", ".json")}
-    assert set(written(out)) == {".lock", "notes.txt", "index.json", *names}
+    assert set(written(out)) == {PREPARING, "notes.txt", "index.json", *names}
     assert len([path for path in out.iterdir() if path.is_dir()]) == 1
 
 
@@ -439,8 +441,28 @@ def test_folder_that_holds_something_else(make_data: Make, tmp_path: Path) -> No
             prepare(data, target, workers=1)
     out.mkdir()
     prepare(data, out, workers=1)
-    (out / ".lock").unlink()
+    (out / PREPARING).unlink()
     assert prepare(data, out, workers=1).reused == 1
+
+
+def test_a_studys_folder_is_left_alone(make_data: Make, tmp_path: Path) -> None:
+    """It has a lock file, too."""
+    kept = tmp_path / "study" / "ensemble" / "ensemble.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    with lock(tmp_path / "study" / ".lock"), pytest.raises(ResultsConflict, match="exists and is no prepared folder"):
+        prepare(make_data(scenes=1, months=1), tmp_path / "study", workers=1)
+    assert kept.exists()
+
+
+def test_what_a_killed_fetch_has_left_is_removed(make_data: Make, tmp_path: Path) -> None:
+    """It is a folder of half fetched files."""
+    left = tmp_path / "out" / ".tmp-fetch"
+    left.mkdir(parents=True)
+    (left / "0").touch()
+    (tmp_path / "out" / PREPARING).touch()
+    prepare(make_data(scenes=1, months=1), tmp_path / "out", workers=1)
+    assert not left.exists()
 
 
 def test_bad_input(make_data: Make, tmp_path: Path) -> None:
@@ -462,12 +484,12 @@ def test_second_run_at_once_waits(make_data: Make, tmp_path: Path, caplog: pytes
     data, out = make_data(scenes=1, months=1), tmp_path / "out"
     out.mkdir()
     thread = threading.Thread(target=prepare, args=(data, out, 1))
-    with (out / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (out / PREPARING).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         thread.start()
         thread.join(timeout=0.5)
         assert thread.is_alive()
-        assert written(out).keys() == {".lock"}
+        assert written(out).keys() == {PREPARING}
     thread.join(timeout=20)
     assert len(load_prepared(out).images) == 1
     assert "another run prepares" in caplog.text

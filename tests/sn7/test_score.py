@@ -222,6 +222,8 @@ def test_bad_input(make_data: Callable[..., Path], predict: Callable[..., Path],
     raises(TracksInvalid, *twice, truth=data, predictions=predictions / SCENE)
     predict(SCENE, "2020-02", [("one", *FIRST[1:])])
     raises(TracksInvalid, "has the Id 'one'", "wanted whole", truth=data, predictions=predictions / SCENE)
+    predict(SCENE, "2020-02", [(float("nan"), *FIRST[1:])])
+    raises(TracksInvalid, "has the Id nan", "wanted whole", truth=data, predictions=predictions / SCENE)
     (predictions / SCENE / "tracks.geojson").write_text("{}")
     raises(TracksInvalid, "tracks.geojson", "tells neither", truth=data, predictions=predictions / SCENE)
 

@@ -130,6 +130,7 @@ def test_a_fetch_that_was_cut_off_goes_on(s3: Server, prepared: Path, monkeypatc
     with pytest.raises(StorageUnavailable, match=r"s3://sn7-shared/prepared/sample cannot be reached \(ConnectionErr"):
         local(URL)
     assert len(_files(cache_folder(URL))) == 4 and not (cache_folder(URL) / "index.json").exists()
+    assert not (cache_folder(URL) / ".tmp-fetch").exists()
     calls[:] = [0, 0]
     assert _files(local(URL)) == _files(prepared)
     assert calls[2:] == [4, 4, 4, 2, 1]

@@ -88,6 +88,17 @@ def test_what_is_written(scene: Path, tmp_path: Path, grid: Grid, capsys: pytest
     assert sorted(path.name for path in out.iterdir()) == [SCENE, "tracks.csv"]
 
 
+def test_predictions_are_not_replaced(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor any other folder; an empty one is, and tracks are, where they are made again."""
+    out, before = tmp_path / "out", sorted(scene.iterdir())
+    for given in (scene, scene.parent):
+        assert main(["track", str(given), str(scene.parent)]) == 1
+        assert f"{scene} exists and holds no tracks; wanted a new folder" in capsys.readouterr().err
+    assert sorted(scene.iterdir()) == before
+    (out / SCENE).mkdir(parents=True)
+    assert [main(["track", str(scene), str(out)]) for _ in range(2)] == [0, 0]
+
+
 def test_rules_are_set(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command line goes before a file, and that before the model's threshold; a second run replaces the first."""
     out, file = tmp_path / "out", tmp_path / "rules.toml"

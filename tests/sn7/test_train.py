@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sn7.config import TrainConfig
 from sn7.device import out_of_memory
-from sn7.errors import ConfigError, EncoderUnknown, OutOfMemory, TrainingDiverged
+from sn7.errors import ConfigError, EncoderUnknown, FolderUnwritable, OutOfMemory, TrainingDiverged
 from sn7.folds import Split
 from sn7.loader import TileLoader
 from sn7.losses import IGNORE, Lovasz, WeightedCrossEntropy
@@ -30,6 +30,15 @@ from sn7.trainloop import TrainLoss, _tile_counts, native_probs
 
 PLAIN = {"dihedral": 0, "rotate": 0, "brightness": 0, "contrast": 0, "saturation": 0}
 SMALL = TrainConfig(encoder="xresnet18", tile_size=32, batch_size=4, epochs=6, lr_max=1e-3, encoder_lr_factor=1.0)
+
+
+def test_a_folder_that_cannot_be_written_to(
+    make_prepared: Callable[..., Prepared], split: Split, tmp_path: Path
+) -> None:
+    """It is named before anything is trained."""
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderUnwritable, match="file cannot be written to"):
+        train(SMALL, make_prepared(), split, tmp_path / "file", lambda metrics: pytest.fail("it has trained"))
 
 
 def test_training_learns_and_leaves_its_files(
