@@ -337,6 +337,17 @@ def test_the_forecast_is_of_the_grown_cluster(
     assert json.loads((tmp_path / "forecast.json").read_text())["price_per_hour"] == price
 
 
+def test_what_a_share_leaves_of_a_gpu_is_paid_for(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trials of 0.6 of a GPU have the two of a node to themselves: half its price each."""
+    plan = replace(plan, study=replace(plan.study, resources=Resources(0.6, 1), prices={"default": 4.0}))
+    monkeypatch.setattr("sweep.packing.preflight", lambda plan, results, again: _measured(plan, FITS))
+    monkeypatch.setattr("sweep.packing.require_capacity", lambda study: None)
+    monkeypatch.setattr("sweep.packing.ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 16, "GPU": 2}}])
+    monkeypatch.setattr("sweep.packing.coming", list)
+    assert "gpu = 0.6: 1 at once on a GPU, 2 on the cluster" in preflight_text(plan, tmp_path)
+    assert json.loads((tmp_path / "forecast.json").read_text())["price_per_hour"] == 2.0
+
+
 @pytest.mark.slow
 def test_on_a_real_cluster(plan: Plan, tmp_path: Path) -> None:
     """A case is measured in a process of its own; a killed process, and one that raises, stop no other."""
