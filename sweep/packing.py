@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from sn7.errors import ResultsConflict
 from sn7.files import read_json, write_json
 from sweep.budget import node_type
 from sweep.cluster import capacity, has_gpus, per_gpu, require_capacity
@@ -67,8 +68,14 @@ def _node(nodes: Iterable[Mapping[str, Any]], resource: str) -> Mapping[str, Any
 
 
 def measured_cost(plan: Plan, results: Path) -> dict[str, float] | None:
-    """Return what an epoch takes, and an hour costs, by an earlier preflight of the same cases: for a dry run."""
+    """Return what an epoch takes, and an hour costs, by an earlier preflight of the same cases: for a dry run.
+
+    Raises ResultsConflict where preflight.json or forecast.json is damaged.
+    """
     measured, path = load_preflight(results), results / FORECAST
     if measured is None or measured.cases != tuple(cases(plan.study)) or not path.exists():
         return None
-    return {name: value for name, value in read_json(path).items() if value is not None}
+    try:
+        return {name: float(value) for name, value in read_json(path).items() if value is not None}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ResultsConflict(f"{path} cannot be read ({error}); remove it, or measure again: --preflight.") from error

@@ -26,7 +26,7 @@ from sweep import preflight as module
 from sweep.cluster import start_ray, stop_ray
 from sweep.forecast import describe_preflight, predict_cost
 from sweep.growth import NODE_TYPE
-from sweep.packing import preflight_text
+from sweep.packing import measured_cost, preflight_text
 from sweep.plan import Plan
 from sweep.preflight import (
     Preflight,
@@ -236,6 +236,15 @@ def test_preflight_json_round_trip(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "preflight.json").write_text('{"device": "L4"}')
     with pytest.raises(ResultsConflict, match=r"preflight\.json cannot be read \('torch'\); remove it"):
         load_preflight(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"seconds_per_epoch": "long"}'])
+def test_a_damaged_forecast_is_named(plan: Plan, tmp_path: Path, text: str) -> None:
+    """A dry run says what to do about it."""
+    save_preflight(tmp_path, replace(_measured(plan, FITS), cases=tuple(cases(plan.study))))
+    (tmp_path / "forecast.json").write_text(text)
+    with pytest.raises(ResultsConflict, match=r"forecast\.json cannot be read \(.+\); remove it"):
+        measured_cost(plan, tmp_path)
 
 
 @pytest.fixture
