@@ -5,8 +5,9 @@ import re
 from dataclasses import dataclass
 
 from affine import Affine
+from rasterio.crs import CRS
 
-__all__ = ["TILE_PIXELS", "Tile", "scene_tile"]
+__all__ = ["TILE_PIXELS", "Tile", "image_scale", "scene_tile"]
 
 TILE_PIXELS = 1024
 """Side of a tile's full image."""
@@ -53,3 +54,16 @@ def scene_tile(scene: str) -> Tile | None:
         return None
     x, y, zoom = (int(part) for part in match.groups())
     return Tile(x, y, zoom) if max(x, y) < 2**zoom else None
+
+
+def image_scale(scene: str, transform: Affine, crs: CRS) -> float:
+    """Return the side of a pixel of a scene's probs in pixels of its images, to which the challenge's CSV refers.
+
+    Below 1 where probs are finer. The tile in the name of a scene tells how large the images' pixels are; without one,
+    or in another CRS, the probs count as not finer.
+    """
+    tile = scene_tile(scene)
+    if tile is None or crs != CRS.from_epsg(3857):
+        return 1.0
+    scale = transform.a / tile.transform.a
+    return 1.0 if abs(scale - 1) < 1e-3 else scale

@@ -21,7 +21,7 @@ from sweep.terms import Terms, shipped
 if TYPE_CHECKING:  # else a cluster file could not be checked before torch is loaded
     from sweep.study import Study
 
-__all__ = ["capacity", "has_gpus", "main", "require_capacity", "start_ray", "stop_ray"]
+__all__ = ["capacity", "has_gpus", "main", "per_gpu", "require_capacity", "start_ray", "stop_ray"]
 
 
 def start_ray(address: str | None, terms: Terms | None = None) -> None:
@@ -62,15 +62,20 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
+def per_gpu(share: float) -> int:
+    """Return how many trials of this share Ray puts on a GPU; shares are multiples of 1/10,000."""
+    return 10_000 // max(1, round(share * 10_000)) if share else 1
+
+
 def capacity(study: "Study", nodes: Iterable[Mapping[str, Any]]) -> int:
-    """Return how many trials run at once on nodes, as `ray.nodes()` has them; a trial stays on one node."""
-    wanted = {"CPU": float(study.resources.cpu), "GPU": float(study.resources.gpu)}
-    # 1 // 0.2 is 4 in floating point, and five trials fit.
-    return sum(
-        int(min((node["Resources"].get(name, 0.0) + 1e-9) // amount for name, amount in wanted.items() if amount))
-        for node in nodes
-        if node["Alive"]
-    )
+    """Return how many trials run at once on nodes, as `ray.nodes()` has them; a trial stays on one node and one GPU."""
+    share = float(study.resources.gpu)
+    total = 0
+    for node in nodes:
+        if node["Alive"]:
+            room = int(node["Resources"].get("CPU", 0) // study.resources.cpu)
+            total += min(room, int(node["Resources"].get("GPU", 0)) * per_gpu(share)) if share else room
+    return total
 
 
 def has_gpus() -> bool:

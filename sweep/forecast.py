@@ -8,6 +8,7 @@ from sn7.measure import BatchCost
 from sn7.tiles import training_tiles, validation_tiles
 from sweep.board import duration
 from sweep.budget import price
+from sweep.cluster import per_gpu
 from sweep.plan import Plan
 from sweep.preflight import Preflight, gpu_share
 
@@ -51,7 +52,7 @@ def predict_cost(
     if not known:
         gpu_share(measured.costs)  # raises, naming the cases
     epochs, mean = plan.trial_epochs + plan.repeat_epochs + plan.fold_epochs, fmean(known)
-    alone, turns = epochs * mean / 3600, _per_gpu(share)
+    alone, turns = epochs * mean / 3600, per_gpu(share)
     prices = plan.study.prices
     hourly = price(prices, node_type) * node_share if prices else None
     return Prediction(
@@ -77,11 +78,6 @@ def _seconds_per_case(plan: Plan, measured: Preflight) -> tuple[float | None, ..
     return tuple(seconds)
 
 
-def _per_gpu(share: float) -> int:
-    """Return how many trials of this share Ray puts on a GPU; shares are multiples of 1/10,000."""
-    return 10_000 // max(1, round(share * 10_000)) if share else 1
-
-
 def describe_preflight(measured: Preflight, prediction: Prediction, share: float, at_once: int) -> str:
     """Return the table of what was measured, the share of a GPU, and the predicted hours and cost, for people."""
     total = max(cost.total_mib for cost in measured.costs)
@@ -100,7 +96,7 @@ def describe_preflight(measured: Preflight, prediction: Prediction, share: float
             )
             for cost, seconds in zip(measured.costs, prediction.seconds_per_case, strict=True)
         ),
-        f"gpu = {share:g}: {_per_gpu(share)} at once on a GPU, {at_once} on the cluster{_other_share(measured, share)}"
+        f"gpu = {share:g}: {per_gpu(share)} at once on a GPU, {at_once} on the cluster{_other_share(measured, share)}"
         if share
         else f"gpu = 0: {at_once} at once on the cluster",
         f"predicted, if nothing is pruned: {prediction.epochs} epochs, {_range(prediction.hours, _hours)}, "

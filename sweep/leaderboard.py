@@ -103,7 +103,7 @@ def write_scenes(scores: Iterable[tuple[str, OutOfFold]], seed: int, path: Path)
 
 
 def write_repeats(values: Mapping[int, Sequence[float]], path: Path) -> None:
-    """Write repeats.csv: a row a trial and seed, the trial's own seed first."""
+    """Write repeats.csv: a row a trial and seed; run 0 is the trial's own, by which it was chosen."""
     write_table(
         path, [{"trial": t, "run": run, "dice": dice} for t, dices in values.items() for run, dice in enumerate(dices)]
     )

@@ -117,7 +117,7 @@ def _tune(
 def _repeat(
     plan: Plan, opened: optuna.Study, members: list[Member], results: Path, records: Records, budget: Budget
 ) -> dict[int, list[float]]:
-    """Train the members with further seeds; return the Dice of each with each seed."""
+    """Train the members with further seeds; return the Dice of each with each seed, its own first."""
     study = plan.study
     if study.repeats > 1:
         ended: dict[tuple[int, int], list[tuple[Fit, str]]] = defaultdict(list)

@@ -7,9 +7,10 @@ from typing import Any
 
 import ray
 
+from sn7.errors import ResultsConflict
 from sn7.files import read_json, write_json
 from sweep.budget import node_type
-from sweep.cluster import capacity, has_gpus, require_capacity
+from sweep.cluster import capacity, has_gpus, per_gpu, require_capacity
 from sweep.forecast import Prediction, describe_preflight, predict_cost
 from sweep.growth import coming
 from sweep.plan import Plan
@@ -56,7 +57,7 @@ def _prediction(plan: Plan, measured: Preflight, at_once: int, node: Mapping[str
     """Return what the study takes, `at_once` trials side by side on nodes like this; the plan has a share of a GPU."""
     share, cpu = float(plan.study.resources.gpu), plan.study.resources.cpu
     has = node["Resources"]
-    of_node = max(cpu / has.get("CPU", cpu), share / has.get("GPU", share) if share else 0.0)
+    of_node = max(cpu / has.get("CPU", cpu), 1 / (has.get("GPU", 1) * per_gpu(share)) if share else 0.0)
     return predict_cost(plan, measured, share, at_once, min(1.0, of_node), node_type(node))
 
 
@@ -67,8 +68,14 @@ def _node(nodes: Iterable[Mapping[str, Any]], resource: str) -> Mapping[str, Any
 
 
 def measured_cost(plan: Plan, results: Path) -> dict[str, float] | None:
-    """Return what an epoch takes, and an hour costs, by an earlier preflight of the same cases: for a dry run."""
+    """Return what an epoch takes, and an hour costs, by an earlier preflight of the same cases: for a dry run.
+
+    Raises ResultsConflict where preflight.json or forecast.json is damaged.
+    """
     measured, path = load_preflight(results), results / FORECAST
     if measured is None or measured.cases != tuple(cases(plan.study)) or not path.exists():
         return None
-    return {name: value for name, value in read_json(path).items() if value is not None}
+    try:
+        return {name: float(value) for name, value in read_json(path).items() if value is not None}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ResultsConflict(f"{path} cannot be read ({error}); remove it, or measure again: --preflight.") from error

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sn7.prepared import Prepared
+from sweep.server import shown
 from sweep.study import Study
 from sweep.terms import code_version
 
@@ -25,7 +26,7 @@ def provenance(study: Study, prepared: Prepared) -> dict[str, str]:
         "dirty": _dirty(),
         "code": code_version(),
         "data_fingerprint": prepared.fingerprint,
-        "data": study.data,
+        "data": shown(study.data),
         "scenes": str(len(prepared.scenes)),
         "validation": study.validation,
         "folds": str(study.folds),

@@ -229,10 +229,11 @@ class Records:
     ) -> None:
         """Write what a run ends with, at the step that it came to: MLflow shows the value of the highest step.
 
-        It ends now, or at this time (ms); what is told again of one that was COMPLETE does not move its end.
+        It ends now, or at this time (ms); what is told again of one that was COMPLETE and is not open again does not
+        move its end.
         """
         status = ENDINGS[state]
-        if self.journal.states.get(run) == state == "COMPLETE":
+        if run not in self.journal.open and self.journal.states.get(run) == state == "COMPLETE":
             at = self.journal.ends[run]
         step = max((self.journal.last_step(run, name) for name in metrics), default=0)
         self._log(run, metrics=self.journal.changed(run, metrics), tags={"state": state}, step=step)

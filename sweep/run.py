@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tune-tracks",
         nargs="?",
-        type=int,
+        type=_tries,
         const=60,
         metavar="TRIES",
         help="tune the rules of sn7 track on the out-of-fold probs of a complete study (default: 60 a search)",
@@ -99,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sync", action="store_true", help="deliver the records that MLflow has missed; run nothing")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def _tries(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} cannot be used; wanted 1 or more tries a search")
+    return int(text)
 
 
 if __name__ == "__main__":

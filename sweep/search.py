@@ -193,13 +193,21 @@ def earlier_trials(study: Study, results: Path | None) -> tuple[list[FrozenTrial
     """Return the COMPLETE and PRUNED trials of the study named by `warm_start`, and why others were left out.
 
     They are kept in results/<study>/earlier.json when the study begins, which no longer needs the earlier one then.
-    Raises StudyInvalid where there is no such database, or nothing in it is of this search space.
+    Raises StudyInvalid where there is no such database, or nothing in it is of this search space, and ResultsConflict
+    where earlier.json is damaged.
     """
     if not study.warm_start:
         return [], []
     kept = results / EARLIER if results else None
-    if kept and kept.exists() and (content := read_json(kept))["of"] == study.warm_start:
-        return [_trial(entry, study) for entry in content["trials"]], content["left_out"]
+    if kept and kept.exists():
+        try:
+            content = read_json(kept)
+            if content["of"] == study.warm_start:
+                return [_trial(entry, study) for entry in content["trials"]], content["left_out"]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ResultsConflict(
+                f"{kept} cannot be read ({error}); remove it, and {study.warm_start} is read again."
+            ) from error
     entries, left_out = [], []
     for name, trial in _all_trials(study):
         reason = _unfit(trial, study)

@@ -145,7 +145,7 @@ def _range(spec: FieldSpec, kind: str, values: list[Any]) -> BaseDistribution:
             f"search.{spec.name} is a {kind} range, but {spec.name} is {spec.type.__name__}; wanted "
             + ("int." if spec.type is int else "uniform or loguniform." if spec.type is float else "choice.")
         )
-    if len(values) != 2 or not values[0] < values[1]:
+    if len(values) != 2 or "auto" in values or not values[0] < values[1]:
         raise StudyInvalid(f"search.{spec.name}.{kind} = {values!r}; wanted [lowest, highest] with lowest < highest.")
     low, high = values
     if kind == "int":

@@ -30,7 +30,8 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 METRICS_MAX, PARAMS_MAX = 800, 100
 """Of one request: MLflow takes 1000 metrics, params and tags together, 100 of them params and 100 tags."""
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+DATABASE_SERVERS = ("postgresql", "mysql", "mssql")
+DATABASES = ("sqlite", *DATABASE_SERVERS)
 WANTED = "give http://HOST:PORT of an MLflow server, or leave it out for the embedded store"
 
 
@@ -39,8 +40,35 @@ def shown(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return uri
+    if scheme.startswith(DATABASE_SERVERS):
+        url = _account(uri)
+        if url is None or "@" in f"{url.host}{url.database}":  # no telling what of it is the password
+            return f"{scheme}://***"
+        return sqlalchemy.URL.create(scheme, host=url.host, port=url.port, database=url.database).render_as_string()
     place, slash, path = rest.partition("/")
     return f"{scheme}://{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+
+
+def _account(uri: str) -> sqlalchemy.URL | None:
+    """Return the address of a database as SQLAlchemy reads it, which takes a slash in a password; None if it cannot."""
+    try:
+        return sqlalchemy.make_url(uri)
+    except (ValueError, sqlalchemy.exc.ArgumentError):
+        return None
+
+
+def _secrets(uri: str) -> set[str]:
+    """Return what an address keeps secret, as it is written and as it is meant."""
+    scheme, _, rest = uri.partition("://")
+    passwords: set[str] = set()
+    if scheme.startswith(DATABASE_SERVERS):
+        place = rest.rpartition("@")[0]
+        if url := _account(uri):
+            passwords = {str(url.password or ""), (url.host or "").rpartition("@")[0]}
+    else:
+        place = rest.partition("/")[0].rpartition("@")[0]
+    written = {place, place.partition(":")[2], uri.partition("?")[2]}
+    return (written | {unquote(secret) for secret in written} | passwords) - {""}
 
 
 def reason(error: BaseException, uri: str) -> str:
@@ -48,10 +76,8 @@ def reason(error: BaseException, uri: str) -> str:
     text = " ".join(str(error).split()).replace(uri, shown(uri)) or type(error).__name__
     # Of what requests and urllib3 wrap around each other, the innermost says it.
     text = text.partition("Caused by ")[2].strip("()\"' ").rpartition(": ")[2] or text
-    place = uri.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    secrets = {place, place.partition(":")[2], uri.partition("?")[2]}
-    for secret in sorted(secrets | {unquote(secret) for secret in secrets}, key=len, reverse=True):
-        text = text.replace(secret, "***") if secret else text
+    for secret in sorted(_secrets(uri), key=len, reverse=True):
+        text = text.replace(secret, "***")
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 

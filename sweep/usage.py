@@ -1,6 +1,7 @@
 """Where a training runs and what it uses: tags and system metrics of its run, under the names MLflow shows them by."""
 
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -52,13 +53,19 @@ class Usage:
         self.process.cpu_percent()  # the first call starts the clock
 
     def sample(self) -> dict[str, float]:
-        """Return this process's CPU percentage (100 a core) and memory in MB, and its GPU's use in percent and MB."""
+        """Return this process's CPU percentage (100 a core) and memory in MB, and its GPU's use in percent and MB.
+
+        What cannot be read of the GPU is left out.
+        """
         metrics = {
             "system/cpu_utilization_percentage": self.process.cpu_percent(),
             "system/system_memory_usage_megabytes": self.process.memory_info().rss / 1e6,
         }
         if torch.cuda.is_available():
-            free, total = torch.cuda.mem_get_info()
-            metrics[GPU_USE] = float(torch.cuda.utilization())
-            metrics["system/gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
+            # NVML does not say how busy a MIG GPU is, and raises errors of its own: a sample is not worth a trial.
+            with suppress(Exception):
+                metrics[GPU_USE] = float(torch.cuda.utilization())
+            with suppress(Exception):
+                free, total = torch.cuda.mem_get_info()
+                metrics["system/gpu_0_memory_usage_megabytes"] = (total - free) / 1e6
         return metrics

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import shapely
+from affine import Affine
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
@@ -21,7 +22,7 @@ __all__ = ["PANELS", "draw_growing_place", "growing_window"]
 
 PANELS = 8
 SIDE = 96
-"""Of the window, px: some 450 m, in which a house is still to be seen."""
+"""Of the window, px: some 450 m on the grid of the images, in which a house is still to be seen."""
 PLAIN = 245
 """Grey of the ground where there is no image."""
 OLD, NEW = COLOURS[4], "#ff8c00"
@@ -47,7 +48,7 @@ def growing_window(tracks: SceneTracks) -> tuple[int, int, int]:
 def draw_growing_place(tracks: SceneTracks, images: Mapping[str, Path], path: Path) -> None:
     """Write the growing place in up to eight months, as PNG, atomically.
 
-    `images` are the scene's GeoTIFFs by month, on the grid of the tracks; a month without one is drawn on plain ground.
+    `images` are the scene's GeoTIFFs by month, of whatever pixels; plain ground is drawn where there is none.
     Raises ImageUnreadable where one cannot be read.
     """
     left, top, side = growing_window(tracks)
@@ -59,7 +60,7 @@ def draw_growing_place(tracks: SceneTracks, images: Mapping[str, Path], path: Pa
     corners = [shapely.get_coordinates(ring) - (left, top) for ring in shapely.get_exterior_ring(parts)]
     standing, before = tracks.standing[near], -1
     for axes, month in zip(panels, chosen.tolist(), strict=True):
-        ground = _ground(images.get(tracks.dates[month]), (left, top, side))
+        ground = _ground(images.get(tracks.dates[month]), tracks.transform, (left, top, side))
         grown = f", +{int((standing[:, month] & ~standing[:, before]).sum())}" if before >= 0 else ""
         show(axes, ground, f"{tracks.dates[month]}: {int(standing[:, month].sum())} buildings{grown}")
         _draw(axes, corners, standing[owner], month, before)
@@ -95,11 +96,19 @@ def _draw(
         axes.add_collection(shapes, autolim=False)
 
 
-def _ground(image: Path | None, window: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+def _ground(image: Path | None, transform: Affine, window: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """Return what an image shows in a window of another grid, whose `transform` is of the same CRS."""
     left, top, side = window
+    ground = np.full((3, side, side), PLAIN, np.uint8)
     if image is None:
-        return np.full((3, side, side), PLAIN, np.uint8)
-    return read_image(image).rgb[:, top : top + side, left : left + side]
+        return ground
+    read, steps = read_image(image), np.arange(side) + 0.5
+    # the pixel of the image in which the middle of each column and row lies
+    columns, rows = np.floor((~read.transform @ transform) @ np.stack([left + steps, top + steps])).astype(int)
+    height, width = read.shape
+    across, down = (columns >= 0) & (columns < width), (rows >= 0) & (rows < height)
+    ground[:, down[:, None] & across] = read.rgb[:, rows[down]][:, :, columns[across]].reshape(3, -1)
+    return ground
 
 
 def _in_pixels(tracks: SceneTracks, geometry: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:

@@ -84,7 +84,7 @@ def _pixels(task: _Task, threshold: float | None) -> tuple[Counts | None, int]:
     if task.found is None:
         return None, 0
     counts = [
-        pixel_counts(truth, found, threshold)
+        pixel_counts(task.scene, truth, found, threshold)
         for date, found in task.found.months.items()
         if found.raster and (truth := task.truth.months.get(date)) and truth.footprints
     ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import shapely
+from affine import Affine
 from rasterio.crs import CRS
 
 from sn7.catalog import IMAGE_FOLDERS, LABEL_FOLDERS, LabelKind, list_folder, parse_image_name
@@ -22,7 +23,7 @@ from sn7.errors import DataMissing, TracksInvalid
 from sn7.footprints import read_identified
 from sn7.masks import to_pixels
 from sn7.rasters import Grid, read_grid
-from sn7.xyz import TILE_PIXELS, scene_tile
+from sn7.xyz import TILE_PIXELS, image_scale, scene_tile
 
 __all__ = ["MonthFiles", "SceneTracks", "Source", "find_sources", "scene_grid", "scene_tracks"]
 
@@ -127,12 +128,14 @@ def _require_one(before: Path | None, path: Path) -> None:
 def scene_grid(scene: str, *months: MonthFiles | None) -> Grid:
     """Return the grid of a month's image: that of the image or raster of the first that has one, else the scene's tile.
 
+    A raster that is finer than the images, as `sn7 predict --fine` writes it, is brought to their pixels.
     Raises DataMissing where there is neither, ImageUnreadable.
     """
     for files in months:
-        path = files and (files.image or files.raster)
-        if path:
-            return read_grid(path)
+        if files and files.image:
+            return read_grid(files.image)
+        if files and files.raster:
+            return _in_image_pixels(scene, read_grid(files.raster))
     tile = scene_tile(scene)
     if tile is None:
         raise DataMissing(
@@ -140,6 +143,12 @@ def scene_grid(scene: str, *months: MonthFiles | None) -> Grid:
             "wanted one of these: put its images beside the truth."
         )
     return Grid((TILE_PIXELS, TILE_PIXELS), tile.transform, CRS.from_epsg(3857))
+
+
+def _in_image_pixels(scene: str, grid: Grid) -> Grid:
+    scale = image_scale(scene, grid.transform, grid.crs)
+    height, width = (max(1, round(side * scale)) for side in grid.shape)
+    return Grid((height, width), grid.transform @ Affine.scale(1 / scale), grid.crs)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sn7.footprints import read_footprints
 from sn7.masks import to_pixels
 from sn7.rasters import RasterProbs, read_probs
 from sn7.tracking.months import Months
-from sn7.xyz import TILE_PIXELS, scene_tile
+from sn7.xyz import TILE_PIXELS, image_scale, scene_tile
 
 __all__ = ["SceneFiles", "SceneMonths", "find_scenes", "read_months"]
 
@@ -49,16 +49,8 @@ class SceneMonths:
 
     @property
     def image_scale(self) -> float:
-        """Side of a pixel of the probs in pixels of the scene's images, to which the challenge's CSV refers.
-
-        Below 1 where probs are finer. The tile in the name of a scene tells how large the images' pixels are; without
-        one, or in another CRS, the probs count as not finer.
-        """
-        tile = scene_tile(self.months.scene)
-        if tile is None or self.crs != CRS.from_epsg(3857):
-            return 1.0
-        scale = self.transform.a / tile.transform.a
-        return 1.0 if abs(scale - 1) < 1e-3 else scale
+        """Side of a pixel of the probs in pixels of the scene's images; see `sn7.xyz.image_scale`."""
+        return image_scale(self.months.scene, self.transform, self.crs)
 
 
 def find_scenes(folder: Path) -> list[SceneFiles]:

@@ -39,7 +39,7 @@ class Findings:
     """What summary.json says."""
     results: Path
     repeats: Mapping[int, Sequence[float]] = field(default_factory=dict)
-    """Dice of the best trials with each seed."""
+    """Dice of the best trials with each seed, their own first."""
     examples: Sequence[TilePicture] = ()
     """Out-of-fold predictions, the best first."""
     previews: Sequence[Path] = ()

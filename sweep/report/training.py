@@ -58,14 +58,14 @@ def seeds(findings: Findings) -> Section | None:
     if not known:
         return None
     figure = go.Figure()
-    for trial, values in known.items():
+    for trial, (own, *values) in known.items():
         name = findings.name(trial)
         colour = NOTEBOOK if trial == findings.notebook else BEST
         figure.add_scatter(
-            x=list(values),
-            y=[name] * len(values),
+            x=[own, *values],
+            y=[name] * (1 + len(values)),
             mode="markers",
-            marker={"color": colour, "size": 10},
+            marker={"color": colour, "size": 10, "symbol": ["circle-open", *["circle"] * len(values)]},
             showlegend=False,
         )
         figure.add_scatter(
@@ -79,7 +79,11 @@ def seeds(findings: Findings) -> Section | None:
     figure.update_xaxes(title="Dice on the validation scenes")
     figure.update_yaxes(autorange="reversed")
     figure.update_layout(height=110 + 36 * len(known))
-    blocks: list[Block] = [Chart(figure, "A dot is a training with another seed, the stroke their mean.")]
+    caption = (
+        "A dot is a training with a further seed, the stroke their mean. The ring is the trial itself, which was "
+        "chosen for its Dice and is in no mean."
+    )
+    blocks: list[Block] = [Chart(figure, caption)]
     if findings.summary.get("noise"):
         blocks.insert(0, Text(findings.summary["noise"]))
     return Section("Seeds", blocks)

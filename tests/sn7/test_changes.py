@@ -1,9 +1,11 @@
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 import rasterio
@@ -12,7 +14,7 @@ from affine import Affine
 from PIL import Image
 
 from sn7.changes.counts import growth, new_buildings
-from sn7.changes.place import draw_growing_place, growing_window
+from sn7.changes.place import PLAIN, draw_growing_place, growing_window
 from sn7.changes.read import SceneTracks
 from sn7.cli import main
 
@@ -136,6 +138,31 @@ def test_what_is_written(
     assert main(["changes", str(tracked / SCENE), str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / SCENE / "place.png").read_bytes() != with_images
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [SCENE, "changes.gpkg", "growth.csv"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_image_below_a_finer_grid(
+    tracks: SceneTracks,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_image: Callable[..., Path],
+    times: int,
+) -> None:
+    """The ground is that of the window, whatever the sides of the images' pixels; plain where the image ends."""
+    transform, first = Affine(2, 0, 1000, 0, -2, 2000), [(10, 10), (200, 230), (220, 230)]
+    boxes = [shapely.box(1000 + 2 * x, 1980 - 2 * y, 1020 + 2 * x, 2000 - 2 * y) for x, y in first]
+    buildings = tracks.buildings.set_geometry(gpd.GeoSeries(boxes, crs=3857))
+    tracks = replace(tracks, shape=(240, 240), transform=transform, buildings=buildings)
+    ends, (left, top, side) = 234, growing_window(tracks)
+    assert left > 96 and top + side > ends
+    row, column = np.indices((ends, 240), np.uint8) // times  # what the image shows there
+    whole = np.full((3, 240, 240), PLAIN, np.uint8)
+    whole[:, :ends] = column, row, 0 * row
+    image = write_image(tmp_path / "image.tif", whole[:, :ends:times, ::times], transform @ Affine.scale(times))
+    shown: list[npt.NDArray[np.uint8]] = []
+    monkeypatch.setattr("sn7.changes.place.show", lambda axes, ground, title: shown.append(ground))
+    draw_growing_place(tracks, {"2020-01": image}, tmp_path / "place.png")
+    assert len(shown) == 3 and np.array_equal(shown[0], whole[:, top : top + side, left : left + side])
 
 
 @pytest.mark.parametrize(

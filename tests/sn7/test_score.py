@@ -24,7 +24,10 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def predict(tmp_path: Path, grid: Callable[..., Affine]) -> Callable[..., Path]:
-    """Return a function: scene, date, rectangles (id, x, y, width, height in px), probs → files as of `sn7 predict`."""
+    """Return a function: scene, date, rectangles (id, x, y, width, height in px), probs → files as of `sn7 predict`.
+
+    The grid of the probs is `times` as fine as the image's.
+    """
 
     def place_of(x: int) -> list[float]:
         a, b, c, d, e, f, *_ = grid(x, 3000)
@@ -37,6 +40,7 @@ def predict(tmp_path: Path, grid: Callable[..., Affine]) -> Callable[..., Path]:
         probs: npt.NDArray[Any] | None = None,
         crs: str | None = "urn:ogc:def:crs:EPSG::3857",
         nodata: float | None = None,
+        times: int = 1,
         **tags: Any,
     ) -> Path:
         place, x = tmp_path / "predictions" / scene / image_name(scene, date), int(scene.split("_")[1])
@@ -59,9 +63,8 @@ def predict(tmp_path: Path, grid: Callable[..., Affine]) -> Callable[..., Path]:
         if probs is not None:
             height, width = probs.shape
             layout = {"driver": "GTiff", "count": 1, "dtype": probs.dtype, "height": height, "width": width}
-            with rasterio.open(
-                place.with_suffix(".tif"), "w", **layout, nodata=nodata, crs="EPSG:3857", transform=grid(x, 3000)
-            ) as file:
+            layout |= {"crs": "EPSG:3857", "transform": grid(x, 3000) @ Affine.scale(1 / times), "nodata": nodata}
+            with rasterio.open(place.with_suffix(".tif"), "w", **layout) as file:
                 file.write(probs, 1)
                 file.update_tags(**tags)
         return tmp_path / "predictions"
@@ -155,6 +158,45 @@ def test_csv_and_folder_of_the_same_score_the_same(
     assert by_folder["overall"]["f1"]["0.25"]["tp"] == 3
 
 
+TRUTHS = ["data set", "labels_match", "labels_match_pix", "labels", "csv"]
+
+
+@pytest.mark.parametrize("truth", TRUTHS)
+def test_maps_on_a_finer_grid(
+    make_data: Callable[..., Path], predict: Callable[..., Path], tmp_path: Path, truth: str
+) -> None:
+    """What `sn7 predict --fine` writes scores as on the image's own grid, to which probs are averaged."""
+    scene = make_data(scenes=1) / "train" / SCENE
+    place = {"data set": scene, "csv": tmp_path / "truth.csv"}.get(truth, scene / truth)
+    boxes = [shapely.box(2, 3, 7, 7), shapely.box(29, 30, 31, 33)]
+    write_csv(tmp_path / "truth.csv", [Tracks.of(SCENE, {f"2020-0{month}": ([0, 1], boxes) for month in (1, 2)})])
+    fine = np.zeros((66, 62), np.float32)
+    fine[6:14, 4:14] = 0.9  # the first footprint
+    fine[40, 20:22] = 0.9  # half of a pixel: 0.45
+    fine[60:66, 58:61] = 0.9  # the second one's first column, and half of its other: 0.45
+    fine[6:8, 4:6] = np.nan
+    for date in ("2020-01", "2020-02"):
+        predictions = predict(SCENE, date, [FIRST, (2, 29, 30, 1.5, 3)], fine, times=2)
+    (found,) = score(place, predictions / SCENE).scenes
+    assert found.objects and found.objects.matches[0.25] == Counts(4, 0, 0)
+    assert found.pixels == (None if truth == "csv" else Counts(44, 0, 6))
+    (found,) = score(place, predictions / SCENE, threshold=0.4).scenes
+    assert found.pixels == (None if truth == "csv" else Counts(50, 2, 0))
+
+
+def test_the_least_area_beside_a_finer_grid(
+    predict: Callable[..., Path], tmp_path: Path, write_labels: Write, grid: Callable[..., Affine]
+) -> None:
+    """True footprints below 4 px² of the image do not count, though they have more of the finer pixels."""
+    a, b, c, d, e, f, *_ = grid(100, 3000)
+    place = tmp_path / "labels_match" / f"{image_name(SCENE, '2020-01')}_Buildings.geojson"
+    boxes = [affine_transform(shapely.box(*box), [a, b, d, e, c, f]) for box in ((2, 3, 7, 7), (10, 10, 12, 11.5))]
+    write_labels(place, [shapely.geometry.mapping(box) for box in boxes], "EPSG:3857")
+    predictions = predict(SCENE, "2020-01", [FIRST], np.zeros((66, 62), np.float32), times=2)
+    (found,) = score(place.parent, predictions / SCENE).scenes
+    assert found.objects and found.objects.matches[0.25] == Counts(1, 0, 0)
+
+
 def test_scot_is_the_mean_over_the_scenes_of_the_truth(tmp_path: Path) -> None:
     """A scene with SCOT 1 and one without predictions have 0.5 together, while F1 is of summed counts."""
     square = [shapely.box(0, 0, 9, 9)]
@@ -233,6 +275,7 @@ def test_bad_rasters(make_data: Callable[..., Path], predict: Callable[..., Path
     data = make_data(scenes=1)
     for probs, said in (
         (np.zeros((20, 31), np.float32), "20 × 31 px"),
+        (np.zeros((66, 93), np.float32), "66 × 93 px"),
         (np.full((33, 31), 7.5, np.float32), "values from 7.5 to 7.5"),
         (np.full((33, 31), 255, np.uint8), "or a mask of 0, 1"),
     ):

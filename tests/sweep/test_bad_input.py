@@ -211,6 +211,15 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--trails" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("tries", ["0", "-3", "many"])
+def test_tries_of_the_tracks(tries: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fewer than one find nothing: refused before Ray is started."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--tune-tracks", tries])
+    assert caught.value.code == 2
+    assert f"--tune-tracks: {tries} cannot be used; wanted 1 or more tries" in capsys.readouterr().err
+
+
 def test_dry_run(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The plan, the notebook recipe first, the cost; no results folder, no MLflow store."""
     make_sample(tmp_path / "more", scenes=4, months=1, size=64)

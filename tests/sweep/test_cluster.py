@@ -26,6 +26,9 @@ def _node(alive: bool = True, **resources: float) -> dict[str, Any]:
     [
         (Resources(0, 2), [_node(CPU=3), _node(CPU=3)], 2),  # 6 CPUs, but a trial stays on one node
         (Resources(0.2, 1), [_node(CPU=16, GPU=1)], 5),
+        (Resources(0.6, 1), [_node(CPU=16, GPU=2)], 2),  # 1.2 of 2 GPUs, but a trial stays on one GPU
+        (Resources(0.3333, 1), [_node(CPU=16, GPU=2), _node(CPU=16, GPU=1)], 9),
+        (Resources(1, 1), [_node(CPU=16, GPU=2)], 2),
         (Resources(0.5, 4), [_node(CPU=4, GPU=2), _node(CPU=64)], 1),
         (Resources(0, 1), [_node(CPU=2), _node(alive=False, CPU=2)], 2),
         (Resources(1, 1), [], 0),

@@ -33,7 +33,7 @@ trials = 4
 validation = "random:1"
 folds = 2
 refit = 2
-repeats = 2
+repeats = 3
 
 [train]
 tile_size = 32
@@ -179,9 +179,8 @@ def test_folds_and_repeats_last_as_long_as_they_trained(place: Path) -> None:
         assert run.info.end_time - run.info.start_time >= 1000 * (sum(epoch.value for epoch in epochs) - 1)
         assert 0 < run.data.metrics["threshold_dice"] <= run.data.metrics["ceiling_dice"] <= 1
     for run in client.search_runs([experiment], "tags.`sn7.kind` = 'repeat'"):
-        result = json.loads(
-            Path(client.download_artifacts(run.info.run_id, "random-1-repeat-1/result.json")).read_text()
-        )
+        name = f"random-1-repeat-{run.data.tags['sn7.seed']}/result.json"
+        result = json.loads(Path(client.download_artifacts(run.info.run_id, name)).read_text())
         assert run.info.end_time - run.info.start_time >= 1000 * (
             result["seconds"] - 1
         )  # the driver looks twice a second
@@ -230,17 +229,19 @@ def test_the_tuning(place: Path) -> None:
 
 
 def test_the_repeats(place: Path) -> None:
-    """Two configurations with two seeds each, in a table, below their trials in MLflow, and in a sentence."""
+    """Two configurations with three seeds each, in a table, below their trials in MLflow, and in a sentence."""
     rows = _rows(place / "results/tiny/repeats.csv")
     board = {row["trial"]: row for row in _rows(place / "results/tiny/leaderboard.csv")}
-    assert [row["run"] for row in rows] == ["0", "1", "0", "1"]
-    assert [row["dice"] for row in rows if row["run"] == "0"] == [board[row["trial"]]["dice"] for row in rows[::2]]
+    assert [row["run"] for row in rows] == ["0", "1", "2"] * 2
+    assert [row["dice"] for row in rows if row["run"] == "0"] == [board[row["trial"]]["dice"] for row in rows[::3]]
     client = MlflowClient(f"sqlite:///{place / 'results/mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny").experiment_id
     runs = client.search_runs([experiment], "tags.`sn7.kind` = 'repeat'")
     assert {run.data.tags["sn7.trial"] for run in runs} == {row["trial"] for row in rows}
-    assert sorted(run.data.metrics["dice"] for run in runs) == sorted(float(row["dice"]) for row in rows[1::2])
-    assert "over 2 seeds and trial" in (place / "said.txt").read_text()
+    assert sorted(run.data.metrics["dice"] for run in runs) == sorted(
+        float(row["dice"]) for row in rows if row["run"] != "0"
+    )
+    assert "over 2 further seeds and trial" in (place / "said.txt").read_text()
 
 
 def test_the_predictions_lie_on_their_images(place: Path) -> None:

@@ -26,7 +26,7 @@ from sweep import preflight as module
 from sweep.cluster import start_ray, stop_ray
 from sweep.forecast import describe_preflight, predict_cost
 from sweep.growth import NODE_TYPE
-from sweep.packing import preflight_text
+from sweep.packing import measured_cost, preflight_text
 from sweep.plan import Plan
 from sweep.preflight import (
     Preflight,
@@ -238,6 +238,15 @@ def test_preflight_json_round_trip(plan: Plan, tmp_path: Path) -> None:
         load_preflight(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"seconds_per_epoch": "long"}'])
+def test_a_damaged_forecast_is_named(plan: Plan, tmp_path: Path, text: str) -> None:
+    """A dry run says what to do about it."""
+    save_preflight(tmp_path, replace(_measured(plan, FITS), cases=tuple(cases(plan.study))))
+    (tmp_path / "forecast.json").write_text(text)
+    with pytest.raises(ResultsConflict, match=r"forecast\.json cannot be read \(.+\); remove it"):
+        measured_cost(plan, tmp_path)
+
+
 @pytest.fixture
 def measurements(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     """Put a device and measurements in the place of Ray's; return the plans that were measured."""
@@ -335,6 +344,17 @@ def test_the_forecast_is_of_the_grown_cluster(
     monkeypatch.setattr("sweep.packing.coming", lambda: nodes(later))
     assert f"gpu = 0: {at_once} at once on the cluster" in preflight_text(plan, tmp_path)
     assert json.loads((tmp_path / "forecast.json").read_text())["price_per_hour"] == price
+
+
+def test_what_a_share_leaves_of_a_gpu_is_paid_for(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two trials of 0.6 of a GPU have the two of a node to themselves: half its price each."""
+    plan = replace(plan, study=replace(plan.study, resources=Resources(0.6, 1), prices={"default": 4.0}))
+    monkeypatch.setattr("sweep.packing.preflight", lambda plan, results, again: _measured(plan, FITS))
+    monkeypatch.setattr("sweep.packing.require_capacity", lambda study: None)
+    monkeypatch.setattr("sweep.packing.ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 16, "GPU": 2}}])
+    monkeypatch.setattr("sweep.packing.coming", list)
+    assert "gpu = 0.6: 1 at once on a GPU, 2 on the cluster" in preflight_text(plan, tmp_path)
+    assert json.loads((tmp_path / "forecast.json").read_text())["price_per_hour"] == 2.0
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,11 @@ def test_code_that_came_without_its_checkout(
     monkeypatch.setenv("SN7_COMMIT", told)
     tags = provenance(load_study(write_study()), make_prepared(scenes=1))
     assert (tags["commit"], tags["dirty"]) == (at, dirty)
+
+
+def test_the_place_of_the_data_is_told_without_secrets(
+    write_study: Callable[..., Path], make_prepared: Callable[..., Prepared]
+) -> None:
+    """The tag `data` stands in MLflow and in the report."""
+    study = replace(load_study(write_study()), data="sftp://u:hidden@host/data?token=hidden")
+    assert provenance(study, make_prepared(scenes=1))["data"] == "sftp://host/data"

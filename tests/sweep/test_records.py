@@ -254,6 +254,19 @@ def test_a_resumed_study_goes_on_in_its_runs(place: Path) -> None:
     assert (runs["trial 0"].info.status, runs["trial 0"].data.tags["attempt"]) == ("FINISHED", "3")
 
 
+def test_a_resumed_study_ends_with_its_last_start(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was COMPLETE and is open again: its end moves; a trial that stayed closed keeps its own."""
+    for start in (1_000, 50_000):
+        records = _open(place, "longer", resumed=start > 1_000)
+        clock = _times(records, monkeypatch)
+        clock[0] = start
+        records.end(0, "COMPLETE", {"dice": 0.5})
+        clock[0] = start + 5_000
+        assert records.close("COMPLETE") == 0
+    runs = _runs(place, "longer")
+    assert (runs["longer"].info.end_time, runs["trial 0"].info.end_time) == (55_000, 1_000)
+
+
 def test_another_study_of_the_same_name(place: Path, tmp_path: Path) -> None:
     """It has runs of its own in the same experiment, and no journal in the same folder."""
     uri = default_tracking_uri(place)

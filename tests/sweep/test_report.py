@@ -84,6 +84,15 @@ def test_one_trial_is_a_report(study: Study) -> None:
     assert "Seeds" not in made and "Learning curves" in made
 
 
+def test_the_seed_that_a_trial_was_chosen_by_is_shown_apart(study: Study) -> None:
+    """A ring, and not in the mean; a trial without a further seed is left out."""
+    found = replace(study.findings(("COMPLETE", 0.4), ("COMPLETE", 0.6)), repeats={1: [0.6, 0.4, 0.5], 0: [0.4]})
+    chart = sections(found)["Seeds"].blocks[0]
+    dots, mean = chart.figure.data
+    assert dots.x == (0.6, 0.4, 0.5) and dots.marker.symbol == ("circle-open", "circle", "circle")
+    assert mean.x == pytest.approx((0.45,)) and "in no mean" in chart.caption
+
+
 def test_a_search_on_folds(study: Study) -> None:
     """The objective is a mean over folds: no interval of a single split, the curves are of the first fold."""
     study.plan = replace(study.plan, validation=FOLDS)

@@ -182,6 +182,14 @@ def test_an_earlier_study_that_is_no_use_is_refused(study: Study, tmp_path: Path
         earlier_trials(other, None)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"of": "before", "trials": [1], "left_out": []}'])
+def test_what_was_kept_of_an_earlier_study_is_damaged(study: Study, tmp_path: Path, text: str) -> None:
+    """It is named, with what to do."""
+    (tmp_path / "earlier.json").write_text(text)
+    with pytest.raises(ResultsConflict, match=r"earlier\.json cannot be read \(.+\); remove it, and before is read"):
+        earlier_trials(replace(study, warm_start="before"), tmp_path)
+
+
 def test_a_damaged_database_is_named(study: Study, tmp_path: Path) -> None:
     """One sentence with its path."""
     (tmp_path / "optuna.db").write_bytes(b"not a database" * 100)

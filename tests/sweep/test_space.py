@@ -236,3 +236,10 @@ def test_a_field_without_one_kind_is_refused(entry: Any) -> None:
     table = {"encoder": {"choice": ["xresnet34"]}, "batch_size": entry}
     with pytest.raises(StudyInvalid, match=r"search\.batch_size = .* is no search; wanted one of choice"):
         parse_search(table)
+
+
+@pytest.mark.parametrize("ends", [["auto", 32], [8, "auto"]])
+def test_a_range_has_numbers_for_ends(ends: list[Any]) -> None:
+    """A batch size may be "auto", which is neither above nor below a number."""
+    with pytest.raises(StudyInvalid, match=r"search\.batch_size\.int = .*'auto'.*; wanted \[lowest, highest\]"):
+        parse_search({"batch_size": {"int": ends}})

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sn7.config import TrainConfig
 from sn7.errors import NodeUnfit, StorageUnavailable
@@ -11,6 +12,7 @@ from sn7.train import EpochMetrics
 from sweep.notice import Notice
 from sweep.stopping import StopFile, Stopped
 from sweep.trial import Job, Objective, Urgent, past_epochs, run_trial, split_folder
+from sweep.usage import Usage
 
 
 def _epoch(epoch: int, dice: float) -> EpochMetrics:
@@ -52,6 +54,20 @@ def test_an_epoch_is_kept_if_that_was_asked_for(tmp_path: Path) -> None:
     stop.request()
     assert not urgent.kept
     assert urgent() and urgent.kept
+
+
+def test_a_gpu_that_cannot_be_asked_fails_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML does not tell how busy a MIG GPU is: that metric is left out, the others are there."""
+
+    def refuse() -> int:
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (3e9, 4e9))
+    sample = Usage().sample()
+    assert "system/gpu_0_utilization_percentage" not in sample
+    assert sample["system/gpu_0_memory_usage_megabytes"] == 1000 and sample["system/system_memory_usage_megabytes"] > 0
 
 
 def test_a_machine_that_cannot_reach_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
