@@ -82,16 +82,21 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> Checkpoint | Non
     """
     if not path.exists():
         return None
+    require_whole(path)
+    checkpoint = _read(path)
+    require_same(path, checkpoint.identity, identity)
+    return checkpoint
+
+
+def require_whole(path: Path) -> None:
+    """Raise ModelInvalid where a checkpoint is damaged, be it by a bit, which torch itself reads as a weight."""
     try:
         with zipfile.ZipFile(path) as file:
-            damaged = file.testzip()  # torch itself reads a flipped bit as a weight
+            damaged = file.testzip()
     except (EOFError, OSError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error
     if damaged:
         raise _damaged(path, f"{damaged} has a wrong checksum")
-    checkpoint = _read(path)
-    require_same(path, checkpoint.identity, identity)
-    return checkpoint
 
 
 def checkpoint_history(path: Path) -> list[EpochMetrics]:

@@ -146,8 +146,8 @@ class Book:
         return {**trial.params, "trial": trial.number, "attempt": next_attempt(trial)}
 
     def _cut_off(self) -> bool:
-        """Return whether running trials must stop: a budget used up, or Ctrl-C."""
-        if self.over in GENTLE:
+        """Return whether running trials must stop: a budget used up, or Ctrl-C; of a search that is not done."""
+        if self.over in GENTLE and len(self.ledger.ended) < self.study.trials:
             if used_up := self.budget.used_up():
                 self.over = used_up
                 self.stop.request()  # so that the trainings leave, with a checkpoint

@@ -28,7 +28,7 @@ from sweep.notice import Taken, own_notice
 from sweep.stopping import StopFile, Stopped
 from sweep.study import Study
 from sweep.terms import fetch_prepared, require_met
-from sweep.trial import Urgent, claim_unfinished, past_epochs
+from sweep.trial import Urgent, claim_unfinished, past_epochs, remove_damaged
 from sweep.usage import Place, keep_to_share, place
 from sweep.versions import warning_of
 
@@ -188,6 +188,7 @@ def _run(
     if urgent() and urgent.stopping:
         raise Stopped
     out = claim_unfinished(fit.base, attempt)
+    remove_damaged(out)
     data = fetch_prepared(str(prepared), urgent.leave)
 
     def report(metrics: EpochMetrics) -> None:

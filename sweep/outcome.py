@@ -75,7 +75,8 @@ def finish(
     names = {member.trial: _name(opened, member.trial) for member in left}
     comparison = Candidates(plan, {member.trial: member.config for member in left}, scorer)
     candidates = comparison.compare(trials, names)
-    tuned = _tune(plan, trials, candidates[-1], results, records, stage)
+    untuned = _untunable([member for member in left if member.trial in trials])
+    tuned = None if untuned else _tune(plan, trials, candidates[-1], results, records, stage)
     used = tuned if tuned and tuned.helps else None
     if used:
         candidates = comparison.tuned(candidates, used.selection, used.advice["probs"])
@@ -95,11 +96,22 @@ def finish(
         "spent": asdict(budget.spent),
         "noise": noise_sentence(repeats),
         "postprocess": tuned.to_json() if tuned else None,
-        "tuning": tuned.sentence if tuned else "",
+        "tuning": tuned.sentence if tuned else untuned,
     }
     _publish(plan, opened, rows, candidates, summary, predicted, repeats, results, records)
     write_json(results / SUMMARY, summary)
     return summary
+
+
+def _untunable(members: Sequence[Member]) -> str:
+    """Return why the way to footprints cannot be tuned on out-of-fold probs, or nothing."""
+    separating = [str(member.trial) for member in members if member.config.separation_weight > 0]
+    if not separating:
+        return ""
+    return (
+        f"The way to footprints was not tuned: out-of-fold probs are of buildings alone, and trial "
+        f"{', '.join(separating)} has outputs for boundary and contact, too, by which its footprints are parted."
+    )
 
 
 def _tune(

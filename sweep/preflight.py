@@ -58,11 +58,16 @@ class Preflight:
 def cases(study: Study) -> list[TrainConfig]:
     """Return the configurations to measure: one for each encoder and tile size that a trial may have.
 
-    The other fields take the values that ask for most: the largest batch_size and upscale, the most training tiles.
+    The other fields take the values that ask for most: the largest batch_size and upscale, the most training tiles,
+    the most outputs and the widest arithmetic.
     """
     most = {
         "batch_size": max(_values(study, "batch_size")),
         "images_per_scene": max(_values(study, "images_per_scene")),
+        "image_selection": _wanting("image_selection", "all", study),
+        "precision": _wanting("precision", "fp32", study),
+        "ema_decay": max(_values(study, "ema_decay")),
+        "separation_weight": max(_values(study, "separation_weight")),
         "undersample": all(_values(study, "undersample")),
         "upscale": max(_values(study, "upscale")),
         "aspp": any(_values(study, "aspp")),
@@ -73,6 +78,11 @@ def cases(study: Study) -> list[TrainConfig]:
         replace(study.base, encoder=encoder, tile_size=size, tile_overlap=min(overlap, size // 2), **most)
         for encoder, size in product(_values(study, "encoder"), _values(study, "tile_size"))
     ]
+
+
+def _wanting(name: str, most: str, study: Study) -> str:
+    """Return the value of a field that asks for most, if a trial can have it, else that of [train]."""
+    return most if most in _values(study, name) else str(getattr(study.base, name))
 
 
 def _values(study: Study, name: str) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from sn7.config import RECIPES, TrainConfig
@@ -231,6 +232,12 @@ def _check_fields(study: Study) -> None:
         for encoder in study.space.values("encoder") or (base.encoder,):
             for pretrained in study.space.values("pretrained") or (base.pretrained,):
                 require_pretrained(replace(base, encoder=encoder, pretrained=pretrained))
+    for pretrained in (*study.space.values("pretrained"), base.pretrained):
+        if pretrained not in ("none", "imagenet") and not Path(pretrained).is_absolute():
+            raise StudyInvalid(
+                f"pretrained = {pretrained!r} is a relative path, and each trial stands in a folder of its own; wanted "
+                f"a full one, such as {Path(pretrained).resolve()}."
+            )
 
 
 def _check_search(study: Study) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import sn7
 import sweep
-from sn7.errors import NodeUnfit, PreparedInvalid, StorageUnavailable
+from sn7.errors import DiskFull, FolderUnwritable, NodeUnfit, PreparedInvalid, StorageUnavailable
 from sn7.files import require_writable
 from sn7.prepared import Prepared, load_prepared
 from sn7.signals import LeaveQuestion, leave_if_asked
@@ -145,8 +145,8 @@ def _final(terms: Terms) -> str:
 def fetch_prepared(place: str, leave: LeaveQuestion | None = None) -> Prepared:
     """Open the study's data on this machine, which takes a copy of what is at a URL until `leave` says otherwise.
 
-    Raises NodeUnfit where it cannot reach them for a minute: another machine may, so no trial has failed; and else what
-    load_prepared raises.
+    Raises NodeUnfit where it cannot reach them for a minute, or keep them: another machine may, so no trial has failed;
+    and else what load_prepared raises.
     """
     deadline = time.monotonic() + FETCH_S
     while True:
@@ -154,6 +154,12 @@ def fetch_prepared(place: str, leave: LeaveQuestion | None = None) -> Prepared:
             return load_prepared(place, leave)
         except StorageUnavailable as error:
             if time.monotonic() > deadline:
-                raise NodeUnfit(f"({platform.node()}) has no data: {str(error).rstrip('.')}") from error
+                raise _without_data(error) from error
+        except (DiskFull, FolderUnwritable) as error:  # of its cache
+            raise _without_data(error) from error
         leave_if_asked(leave)
         time.sleep(PAUSE_S)
+
+
+def _without_data(error: Exception) -> NodeUnfit:
+    return NodeUnfit(f"({platform.node()}) has no data: {str(error).rstrip('.')}")

@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from ray import tune
 
+from sn7.checkpoint import require_whole
 from sn7.config import TrainConfig
 from sn7.errors import ModelInvalid
 from sn7.folds import Split
 from sn7.train import EpochMetrics, read_history, read_result, train
+from sn7.training import CHECKPOINT
 from sweep.fence import claim, newest, require_newest
 from sweep.notice import Notice, Taken, own_notice
 from sweep.stopping import StopFile, Stopped
@@ -25,6 +27,7 @@ __all__ = [
     "base_folder",
     "claim_unfinished",
     "past_epochs",
+    "remove_damaged",
     "run_trial",
     "split_folder",
 ]
@@ -147,6 +150,8 @@ def run_trial(config: dict[str, Any], job: Job) -> None:
     objective, usage = Objective(), Usage()
     # All before anything is read: from here on no earlier attempt's writes are seen.
     folders = [claim_unfinished(base_folder(job.results, number, split.name), attempt) for split in job.splits]
+    for folder in folders:
+        remove_damaged(folder)
     past = tuple((index, metrics) for index, folder in enumerate(folders) for metrics in past_epochs(folder))
     for index, metrics in past:
         objective.add(index, metrics)
@@ -178,5 +183,15 @@ def past_epochs(folder: Path) -> list[EpochMetrics]:
     try:
         return read_history(folder)
     except ModelInvalid:
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
         return read_history(folder)
+
+
+def remove_damaged(folder: Path) -> None:
+    """Remove a checkpoint that is damaged, be it by a bit: the training begins anew. Reads all of it."""
+    checkpoint = folder / CHECKPOINT
+    try:
+        if checkpoint.exists():
+            require_whole(checkpoint)
+    except ModelInvalid:
+        checkpoint.unlink(missing_ok=True)

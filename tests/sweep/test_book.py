@@ -272,6 +272,18 @@ def test_a_budget_ends_the_search_in_order(study: Study, tmp_path: Path) -> None
     assert desk.book.over == "max_hours" and desk.book.stop.requested()
 
 
+def test_a_search_that_is_done_is_ended_by_no_budget(study: Study, tmp_path: Path) -> None:
+    """Where a study goes on after its last trial, what the later stages have cost is in its budget's spent."""
+    desk = Desk(replace(study, trials=1, max_hours=1.0), tmp_path)
+    desk.start("a")
+    for _ in range(study.base.epochs):
+        desk.epoch("a", 0.5)
+    desk.book.ended("a")
+    desk.budget.spent.hours = 1.5
+    assert desk.states() == {0: "COMPLETE"}
+    assert desk.book.next("b") is None and desk.book.over == "" and not desk.book.stop.requested()
+
+
 def test_ctrl_c_ends_the_search_in_order(desk: Desk) -> None:
     """As a budget does, under its own name."""
     desk.start("a")

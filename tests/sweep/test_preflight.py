@@ -77,6 +77,10 @@ def test_a_case_for_each_encoder_and_tile_size_at_its_most(write_study: Callable
         + "undersample = { choice = [true, false] }\n"
         + "upscale = { choice = [1, 3] }\n"
         + "self_attention = { choice = [false, true] }\n"
+        + 'image_selection = { choice = ["first", "all"] }\n'
+        + 'precision = { choice = ["auto", "fp32"] }\n'
+        + "ema_decay = { uniform = [0.0, 0.99] }\n"
+        + "separation_weight = { choice = [0.0, 0.5] }\n"
     )
     found = cases(load_study(path))
     assert [(case.encoder, case.tile_size, case.tile_overlap) for case in found] == [
@@ -87,6 +91,8 @@ def test_a_case_for_each_encoder_and_tile_size_at_its_most(write_study: Callable
     ]
     assert {(case.batch_size, case.images_per_scene, case.undersample) for case in found} == {(12, 5, False)}
     assert {(case.upscale, case.self_attention, case.aspp) for case in found} == {(3, True, False)}
+    others = {(case.image_selection, case.precision, case.ema_decay, case.separation_weight) for case in found}
+    assert others == {("all", "fp32", 0.99, 0.5)}
 
 
 def test_what_does_not_vary_is_of_the_training_table(write_study: Callable[..., Path]) -> None:

@@ -196,6 +196,19 @@ def test_every_encoder_of_the_search_is_looked_up(write_study: Write) -> None:
         load_study(write_study(encoders))
 
 
+def test_a_relative_path_of_weights(write_study: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would be another one for each trial."""
+    (tmp_path / "weights.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    for name in ("weights.safetensors", str(tmp_path / "weights.safetensors")):
+        path = write_study({LR: f'pretrained = {{ choice = ["none", "{name}"] }}'})
+        if Path(name).is_absolute():
+            load_study(path)
+        else:
+            with pytest.raises(StudyInvalid, match=rf"wanted a full one, such as {tmp_path}/weights.safetensors"):
+                load_study(path)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

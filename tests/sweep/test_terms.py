@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sn7.errors import NodeUnfit, PreparedInvalid, StorageUnavailable
+from sn7.errors import DiskFull, FolderUnwritable, NodeUnfit, PreparedInvalid, StorageUnavailable
 from sn7.prepared import Prepared
 from sn7.signals import LeaveQuestion
 from sweep.stopping import Stopped
@@ -103,6 +103,18 @@ def test_data_that_one_machine_cannot_reach(monkeypatch: pytest.MonkeyPatch) -> 
     answers.append(StorageUnavailable("s3://b cannot be reached."))
     with pytest.raises(Stopped):  # between two tries it hears that the study is over
         fetch_prepared("s3://b#f", Stopped)
+
+
+@pytest.mark.parametrize("kind", [FolderUnwritable, DiskFull])
+def test_a_machine_that_cannot_keep_the_data(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot take part; neither has its trial failed, nor is the disk of the results full."""
+
+    def load(place: str, leave: LeaveQuestion | None) -> Prepared:
+        raise kind("/root/.cache/sn7 has no room; make some.")
+
+    monkeypatch.setattr("sweep.terms.load_prepared", load)
+    with pytest.raises(NodeUnfit, match=r"has no data: /root/\.cache/sn7 has no room; make some$"):
+        fetch_prepared("s3://b#f")
 
 
 def test_only_code_is_shipped(terms: Terms) -> None:

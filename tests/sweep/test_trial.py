@@ -11,7 +11,7 @@ from sn7.folds import Split
 from sn7.train import EpochMetrics
 from sweep.notice import Notice
 from sweep.stopping import StopFile, Stopped
-from sweep.trial import Job, Objective, Urgent, past_epochs, run_trial, split_folder
+from sweep.trial import Job, Objective, Urgent, past_epochs, remove_damaged, run_trial, split_folder
 from sweep.usage import Usage
 
 
@@ -44,6 +44,19 @@ def test_a_damaged_checkpoint_is_no_past(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
     assert past_epochs(tmp_path) == []
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_with_a_flipped_bit(tmp_path: Path) -> None:
+    """Of which torch would read a wrong weight: it is no past, either; one that is whole stays."""
+    path = tmp_path / "checkpoint.pt"
+    remove_damaged(tmp_path)
+    torch.save({"w": torch.zeros(1000)}, path)
+    remove_damaged(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[content.index(bytes(1000)) + 500] ^= 1
+    path.write_bytes(content)
+    remove_damaged(tmp_path)
+    assert not path.exists()
 
 
 def test_an_epoch_is_kept_if_that_was_asked_for(tmp_path: Path) -> None:
