@@ -15,10 +15,10 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from sn7.catalog import list_folder
 from sn7.errors import TracksInvalid
 from sn7.files import read_json
+from sn7.tracking.run import ABOUT
 
 __all__ = ["SceneTracks", "read_tracks"]
 
-ABOUT = "track.json"
 COLUMNS = ("Id", "first_month", "first_low", "first_high", "new", "mean_prob", "confidence", "area_m2")
 """Columns of the buildings that are needed; what they mean, `sn7.tracking.tables.as_tables` says."""
 MONTH_COLUMNS = ("Id", "month", "standing", "presence")
@@ -62,7 +62,7 @@ def _read_scene(folder: Path) -> SceneTracks:
     try:
         about: dict[str, Any] = read_json(folder / ABOUT)
         scene, months, grid = str(about["scene"]), about["months"], about["grid"]
-        if Path(scene).name != scene:
+        if Path(scene).name != scene or scene in ("", ".."):
             raise ValueError(f"the scene {scene!r} leads to another folder")
         dates = tuple(str(month["month"]) for month in months)
         valid_share = np.array([month["valid_share"] for month in months], float)

@@ -24,10 +24,9 @@ from sn7.tracking.tables import Tables, as_tables
 from sn7.tracking.track import Buildings, track
 from sn7.vectors import write_geojson
 
-__all__ = ["SceneReport", "TrackReport", "track_folder"]
+__all__ = ["ABOUT", "SceneReport", "TrackReport", "track_folder"]
 
 ABOUT = "track.json"
-
 DATES = ("first_month", "last_month", "first_low", "first_high")
 """Columns of the buildings that are dates."""
 

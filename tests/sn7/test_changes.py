@@ -172,7 +172,8 @@ def test_the_image_below_a_finer_grid(
         ("empty", "holds no tracks; wanted a folder that `sn7 track` wrote"),
         ("package", "cannot be read as tracks"),
         ("about", "cannot be read as tracks"),
-        ("elsewhere", "the scene '../evil' leads to another folder"),
+        ("../evil", "the scene '../evil' leads to another folder"),
+        ("..", "the scene '..' leads to another folder"),
     ],
 )
 def test_bad_input(damage: str, said: str, tracked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,10 +184,10 @@ def test_bad_input(damage: str, said: str, tracked: Path, tmp_path: Path, capsys
         shutil.rmtree(tracked / SCENE)
     elif damage == "package":
         (tracked / SCENE / f"{SCENE}.gpkg").unlink()
-    elif damage == "elsewhere":
+    elif damage.startswith(".."):
         about = tracked / SCENE / "track.json"
-        about.write_text(about.read_text().replace(f'"{SCENE}"', '"../evil"'))
-        (tracked / SCENE / f"{SCENE}.gpkg").rename(tracked / "evil.gpkg")
+        about.write_text(about.read_text().replace(f'"{SCENE}"', f'"{damage}"'))
+        (tracked / SCENE / f"{SCENE}.gpkg").rename(tracked / SCENE / f"{damage}.gpkg")
     else:
         (tracked / SCENE / "track.json").write_text("{}")
     capsys.readouterr()
