@@ -223,7 +223,10 @@ def _remove_stale(out: Path, tasks: list[_Task], changed: bool) -> None:
     if changed or stale:
         (out / "index.json").unlink(missing_ok=True)
     for path in stale:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()  # a folder where a fetch was killed
+        if path.is_dir():  # of a fetch that was killed
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     for folder in {path.parent for path in stale}:
         if not any(folder.iterdir()):
             folder.rmdir()

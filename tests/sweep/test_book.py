@@ -26,7 +26,7 @@ from sweep.studyfile import load_study
 from sweep.trial import Job, Objective
 from sweep.trials import _Callback
 from sweep.usage import Place
-from sweep.versions import unlike, versions
+from sweep.versions import versions
 
 SPLITS = (Split("fold0", ("a",), ("b",)), Split("fold1", ("b",), ("a",)))
 HERE = Place("n1", "host", "default", "x86_64", versions())
@@ -531,10 +531,3 @@ def test_a_node_of_other_versions_is_named_once(
     assert len(said) == 1
     assert said[0].startswith("warning: node late trains with torch 9") and "fastai" not in said[0]
     assert any(line.get("tags", {}).get("versions") == other.versions for line in _journal(desk.folder))
-
-
-def test_versions_are_compared_by_name() -> None:
-    """All that differ, each with both versions."""
-    assert unlike("torch 2.10.0, numpy 2.3.1", "torch 2.11.0, numpy 2.3.1") == "torch 2.10.0 (here 2.11.0)"
-    assert unlike("torch 2.10.0, timm absent", "torch 2.11.0, timm 1.0.9").count("(here") == 2
-    assert versions().startswith("torch ") and unlike(versions(), versions()) == ""

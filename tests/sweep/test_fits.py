@@ -187,8 +187,11 @@ def test_each_attempt_has_a_higher_number(run_on: RunOn, fit: Fit) -> None:
     assert lost.options[1]["max_retries"] == 0, "Ray would give two attempts the same number"
 
 
-def test_a_node_with_other_versions_is_named(run_on: RunOn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_with_other_versions_is_named(
+    run_on: RunOn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once, also where it joins while folds are trained."""
+    monkeypatch.setattr("sweep.versions.NAMED", set())
     cluster = Cluster()
     cluster.said = [(0, (), HERE), (0, (), HERE)]
     assert run_on(cluster) == [""]
