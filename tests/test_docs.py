@@ -11,7 +11,7 @@ from sweep.run import _parser as run_parser
 from sweep.studyfile import load_study
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")})
+PAGES = [page for folder in (".", "docs", "results", "benchmarks") for page in sorted((ROOT / folder).glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 OPTION = re.compile(r"--\[?(?:no-\])?([a-z][a-z-]+)")
 
